@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Both sides: an error is a value with a reason. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ipc/err.h"
+
+static void fill(struct err *e, const char *fmt, va_list ap)
+{
+	(void)vsnprintf(e->text, sizeof e->text, fmt, ap);
+}
+
+int err_set(struct err *e, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (e == NULL)
+		return -1;
+	e->code = 0;
+	va_start(ap, fmt);
+	fill(e, fmt, ap);
+	va_end(ap);
+	return -1;
+}
+
+int err_sys(struct err *e, int errnum, const char *fmt, ...)
+{
+	va_list ap;
+	size_t used;
+
+	if (e == NULL)
+		return -1;
+	e->code = errnum;
+	va_start(ap, fmt);
+	fill(e, fmt, ap);
+	va_end(ap);
+	used = strlen(e->text);
+	(void)snprintf(e->text + used, sizeof e->text - used, ": %s", strerror(errnum));
+	return -1;
+}

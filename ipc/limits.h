@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Both sides: every limit of narlock, with its unit and its reason.  A limit that guards the boundary is
+ * checked by the sender and by the receiver. */
+#ifndef NARLOCK_LIMITS_H
+#define NARLOCK_LIMITS_H
+
+/* --- Frames between the processes (ipc/PROTOCOL.md) ------------------------------------------------ */
+
+/* Largest frame in bytes, type word included.  Far below what a SOCK_SEQPACKET pair takes by default. */
+#define LIMIT_FRAME 65536
+/* Largest data field of one frame, e.g. a piece of a narinfo. */
+#define LIMIT_BLOB 61440
+/* A reason or note that a helper sends, in bytes. */
+#define LIMIT_REASON 240
+/* One packet on a helper's log channel; the rest of a longer one is dropped. */
+#define LIMIT_LOG_LINE 400
+/* Log lines shown per helper and per 10 seconds; the rest is counted and dropped. */
+#define LIMIT_LOG_RATE 40
+
+/* --- What comes from servers ----------------------------------------------------------------------- */
+
+/* One narinfo.  A line of 10,000 references is half of it. */
+#define LIMIT_NARINFO (1024 * 1024)
+/* URL/Compression/FileSize groups in one narinfo; more are ignored. */
+#define LIMIT_NARINFO_URLS 16
+/* References of one store item. */
+#define LIMIT_REFERENCES 16384
+/* A URL, user and password included. */
+#define LIMIT_URL 2048
+/* A host name (RFC 1035). */
+#define LIMIT_HOST 255
+/* Substitute servers in one list; guix-daemon has no limit, more are ignored with a message. */
+#define LIMIT_SERVERS 64
+/* Candidates (server x URL group) of one nar order. */
+#define LIMIT_CANDIDATES 64
+/* Lookups that the broker has under way at one time. */
+#define LIMIT_LOOKUPS 256
+/* The name of a compression method; longer ones are unknown to us anyway. */
+#define LIMIT_COMPRESSION 16
+/* Where bytes come from, for the progress line. */
+#define LIMIT_SOURCE 64
+/* Names that the fetcher may be waiting for at one time. */
+#define LIMIT_RESOLVES 16
+/* Addresses kept of one host. */
+#define LIMIT_ADDRESSES 16
+/* Largest nar, in bytes: 1 TiB.  A NarSize above it is absurd. */
+#define LIMIT_NAR_SIZE (1ULL << 40)
+
+/* --- Store items ----------------------------------------------------------------------------------- */
+
+/* A file name in a nar (NAME_MAX) and a symbolic link's target (PATH_MAX - 1). */
+#define LIMIT_NAR_NAME 255
+#define LIMIT_NAR_TARGET 4095
+/* The path of an entry below the store item, all names and slashes: with the store directory and the
+ * item's name it must stay below PATH_MAX, or nobody could open it. */
+#define LIMIT_NAR_PATH 3700
+/* A store item's base name: 32 hash characters, '-', and a name of at most 211 (guix: checkStoreName). */
+#define LIMIT_STORE_NAME 244
+/* The store directory, and any configured path. */
+#define LIMIT_PATH 1024
+
+/* --- The daemon, configuration, ACL ---------------------------------------------------------------- */
+
+/* One command line of guix-daemon, in bytes: a `have' or `info' of 100,000 paths is about 9 MB. */
+#define LIMIT_COMMAND (64u * 1024 * 1024)
+/* _NIX_OPTIONS, narlock.conf, /etc/guix/acl, a key file: bytes. */
+#define LIMIT_OPTIONS 65536
+#define LIMIT_CONF 65536
+#define LIMIT_ACL (1024 * 1024)
+/* Keys in an ACL. */
+#define LIMIT_ACL_KEYS 4096
+
+#endif

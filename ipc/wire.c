@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Both sides: the messages of ipc/PROTOCOL.md, and the one codec for them. */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "ipc/wire.h"
+
+enum kind { U8, U16, U32, U64, FIX32, STR, BLOB };
+
+struct field {
+	uint8_t kind;
+	uint16_t offset; /* in struct wire_msg */
+	uint16_t limit;  /* of STR and BLOB */
+};
+
+#define MAX_FIELDS 6
+
+struct shape {
+	uint16_t type;
+	uint8_t takes_fd;
+	const char *name;
+	struct field fields[MAX_FIELDS + 1]; /* ended by limit 0xffff */
+};
+
+#define F(k, member) { k, offsetof(struct wire_msg, member), 0 }
+#define S(member, max) { STR, offsetof(struct wire_msg, member), max }
+#define B(max) { BLOB, offsetof(struct wire_msg, blob), max }
+#define END { 0, 0, UINT16_MAX }
+
+static const struct shape shapes[] = {
+	{ MSG_SEALED, 0, "SEALED", { F(U16, version), F(U32, layers), F(U16, landlock_abi), F(U16, filter_len),
+				     S(text, LIMIT_REASON), END } },
+	{ MSG_SETTINGS, 0, "SETTINGS", { F(U32, stall_ms), F(U32, min_rate), F(U32, connect_ms), F(U8, tls_verify),
+					 S(text, LIMIT_URL), S(text2, LIMIT_URL), END } },
+	{ MSG_SERVER, 0, "SERVER", { F(U16, index), S(text, LIMIT_URL), END } },
+	{ MSG_TRUSTHOST, 0, "TRUSTHOST", { S(text, LIMIT_HOST), END } },
+	{ MSG_LOOKUP, 0, "LOOKUP", { F(U32, id), F(U16, server), F(FIX32, hash_part), END } },
+	{ MSG_CANDIDATE, 0, "CANDIDATE", { F(U32, id), F(U16, index), F(U16, server), F(U64, size),
+					   S(text, LIMIT_COMPRESSION), S(text2, LIMIT_URL), END } },
+	{ MSG_ORDER, 1, "ORDER", { F(U32, id), F(U64, nar_size), F(U64, max_bytes), END } },
+	{ MSG_CANCEL, 0, "CANCEL", { F(U32, id), END } },
+	{ MSG_ADDRESSES, 0, "ADDRESSES", { S(text, LIMIT_HOST), F(U8, status),
+					   B(LIMIT_ADDRESSES * ADDRESS_BYTES), END } },
+	{ MSG_NARINFO_PART, 0, "NARINFO_PART", { F(U32, id), B(LIMIT_BLOB), END } },
+	{ MSG_NARINFO_END, 0, "NARINFO_END", { F(U32, id), F(U8, status), F(U32, ttl), S(text, LIMIT_REASON), END } },
+	{ MSG_NAR_BEGIN, 0, "NAR_BEGIN", { F(U32, id), F(U16, candidate), F(U8, method), F(U64, size), END } },
+	{ MSG_NAR_PROGRESS, 0, "NAR_PROGRESS", { F(U32, id), F(U64, bytes), S(text, LIMIT_SOURCE), END } },
+	{ MSG_NAR_END, 0, "NAR_END", { F(U32, id), F(U8, status), F(U16, candidate), F(U64, bytes),
+				       S(text, LIMIT_REASON), END } },
+	{ MSG_RESOLVE, 0, "RESOLVE", { S(text, LIMIT_HOST), END } },
+	{ MSG_UNPACK, 0, "UNPACK", { F(U8, method), F(U64, max_bytes), F(U8, window_log), F(U32, dictionary), END } },
+	{ MSG_UNPACKED, 0, "UNPACKED", { F(U8, status), F(U64, bytes), F(U64, out), S(text, LIMIT_REASON), END } },
+	{ MSG_LOOKUP_HOST, 0, "LOOKUP_HOST", { S(text, LIMIT_HOST), END } },
+	{ MSG_HOST_ADDRESSES, 0, "HOST_ADDRESSES", { S(text, LIMIT_HOST), F(U8, status),
+						     B(LIMIT_ADDRESSES * ADDRESS_BYTES), END } },
+	{ MSG_SPAWN, 0, "SPAWN", { F(U8, kind), END } },
+	{ MSG_KILL, 0, "KILL", { F(U32, slot), END } },
+	{ MSG_SPAWNED, 1, "SPAWNED", { F(U32, slot), F(U8, kind), F(U32, pid), END } },
+	{ MSG_CHANNEL, 1, "CHANNEL", { F(U32, slot), F(U8, which), END } },
+	{ MSG_REFUSED, 0, "REFUSED", { F(U8, kind), F(U32, error), S(text, LIMIT_REASON), END } },
+	{ MSG_EXITED, 0, "EXITED", { F(U32, slot), F(U32, wait_status), END } },
+};
+
+#undef F
+#undef S
+#undef B
+#undef END
+
+static const struct shape *shape_of(uint16_t type)
+{
+	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+		if (shapes[i].type == type)
+			return &shapes[i];
+	return NULL;
+}
+
+static int is_end(const struct field *f)
+{
+	return f->limit == UINT16_MAX;
+}
+
+static size_t width(uint8_t kind)
+{
+	static const uint8_t widths[] = { 1, 2, 4, 8, HASH_PART_BYTES, 2, 2 }; /* of STR, BLOB: the length */
+
+	return widths[kind];
+}
+
+static uint64_t load(const void *p, uint8_t kind)
+{
+	switch (kind) {
+	case U8: return *(const uint8_t *)p;
+	case U16: return *(const uint16_t *)p;
+	case U32: return *(const uint32_t *)p;
+	default: return *(const uint64_t *)p;
+	}
+}
+
+static void store(void *p, uint8_t kind, uint64_t v)
+{
+	switch (kind) {
+	case U8: *(uint8_t *)p = (uint8_t)v; break;
+	case U16: *(uint16_t *)p = (uint16_t)v; break;
+	case U32: *(uint32_t *)p = (uint32_t)v; break;
+	default: *(uint64_t *)p = v; break;
+	}
+}
+
+static void put_be(uint8_t *p, uint64_t v, size_t n)
+{
+	while (n-- > 0) {
+		p[n] = (uint8_t)v;
+		v >>= 8;
+	}
+}
+
+static uint64_t get_be(const uint8_t *p, size_t n)
+{
+	uint64_t v = 0;
+
+	for (size_t i = 0; i < n; i++)
+		v = v << 8 | p[i];
+	return v;
+}
+
+/* The rule for str, held by sender and receiver alike. */
+static int text_ok(struct wire_bytes b)
+{
+	for (size_t i = 0; i < b.len; i++)
+		if (b.data[i] < 0x20 || b.data[i] == 0x7f)
+			return 0;
+	return 1;
+}
+
+struct wire_bytes wire_str(const char *s)
+{
+	return (struct wire_bytes){ (const uint8_t *)s, strlen(s) };
+}
+
+void wire_copy(char *dst, size_t size, struct wire_bytes b)
+{
+	size_t n = b.len < size ? b.len : size - 1;
+
+	if (n > 0)
+		memcpy(dst, b.data, n);
+	dst[n] = '\0';
+}
+
+int wire_takes_fd(uint16_t type)
+{
+	const struct shape *s = shape_of(type);
+
+	return s != NULL && s->takes_fd;
+}
+
+const char *wire_name(uint16_t type)
+{
+	const struct shape *s = shape_of(type);
+
+	return s != NULL ? s->name : "unknown";
+}
+
+size_t wire_encode(const struct wire_msg *m, uint8_t *frame, struct err *e)
+{
+	const struct shape *s = shape_of(m->type);
+	uint8_t *p = frame;
+
+	if (s == NULL)
+		return (void)err_set(e, "message type 0x%x does not exist", m->type), 0;
+	put_be(p, m->type, 2);
+	p += 2;
+	for (const struct field *f = s->fields; !is_end(f); f++) {
+		const uint8_t *member = (const uint8_t *)m + f->offset;
+
+		if (f->kind == FIX32) {
+			memcpy(p, member, HASH_PART_BYTES);
+			p += HASH_PART_BYTES;
+		} else if (f->kind == STR || f->kind == BLOB) {
+			struct wire_bytes b;
+
+			memcpy(&b, member, sizeof b);
+			if (b.len > f->limit || (f->kind == STR && !text_ok(b)))
+				return (void)err_set(e, "%s: a field of %zu bytes breaks its rule", s->name, b.len), 0;
+			put_be(p, b.len, 2);
+			if (b.len > 0)
+				memcpy(p + 2, b.data, b.len);
+			p += 2 + b.len;
+		} else {
+			put_be(p, load(member, f->kind), width(f->kind));
+			p += width(f->kind);
+		}
+	}
+	return (size_t)(p - frame);
+}
+
+int wire_decode(struct wire_msg *m, const uint8_t *frame, size_t len, struct err *e)
+{
+	const struct shape *s;
+	const uint8_t *p = frame, *end = frame + len;
+
+	memset(m, 0, sizeof *m);
+	if (len < 2)
+		return err_set(e, "a frame of %zu bytes", len);
+	m->type = (uint16_t)get_be(p, 2);
+	p += 2;
+	if ((s = shape_of(m->type)) == NULL)
+		return err_set(e, "message type 0x%x does not exist", m->type);
+	for (const struct field *f = s->fields; !is_end(f); f++) {
+		uint8_t *member = (uint8_t *)m + f->offset;
+
+		if ((size_t)(end - p) < width(f->kind))
+			return err_set(e, "%s: frame of %zu bytes is too short", s->name, len);
+		if (f->kind == FIX32) {
+			memcpy(member, p, HASH_PART_BYTES);
+		} else if (f->kind == STR || f->kind == BLOB) {
+			struct wire_bytes b = { p + 2, (size_t)get_be(p, 2) };
+
+			if (b.len > f->limit || b.len > (size_t)(end - p) - 2)
+				return err_set(e, "%s: a field claims %zu bytes", s->name, b.len);
+			if (f->kind == STR && !text_ok(b))
+				return err_set(e, "%s: a control character in a text", s->name);
+			memcpy(member, &b, sizeof b);
+			p += b.len;
+		} else {
+			store(member, f->kind, get_be(p, width(f->kind)));
+		}
+		p += width(f->kind);
+	}
+	if (p != end)
+		return err_set(e, "%s: %zu bytes left over", s->name, (size_t)(end - p));
+	return 0;
+}
+
+int wire_send(int fd, const struct wire_msg *m, int pass_fd, int flags, struct err *e)
+{
+	uint8_t frame[LIMIT_FRAME];
+	union { struct cmsghdr h; char room[CMSG_SPACE(sizeof(int))]; } control;
+	struct iovec iov = { frame, wire_encode(m, frame, e) };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (iov.iov_len == 0)
+		return -1;
+	if ((pass_fd >= 0) != wire_takes_fd(m->type))
+		return err_set(e, "%s: wrong number of descriptors", wire_name(m->type));
+	if (pass_fd >= 0) {
+		memset(&control, 0, sizeof control);
+		mh.msg_control = &control;
+		mh.msg_controllen = sizeof control;
+		control.h.cmsg_level = SOL_SOCKET;
+		control.h.cmsg_type = SCM_RIGHTS;
+		control.h.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.h), &pass_fd, sizeof pass_fd);
+	}
+	while ((n = sendmsg(fd, &mh, MSG_NOSIGNAL | flags)) < 0 && errno == EINTR)
+		;
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return 0;
+	return n < 0 ? err_sys(e, errno, "cannot send %s", wire_name(m->type)) : 1;
+}
+
+/* Room for more descriptors than any message may carry, so that an excess shows and is closed here. */
+#define CONTROL_FDS 8
+
+/* Take the descriptors out of MH: the first into *FD, the others are closed.  Returns how many there were. */
+static int take_fds(struct msghdr *mh, int *fd)
+{
+	int count = 0;
+
+	*fd = -1;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c != NULL; c = CMSG_NXTHDR(mh, c)) {
+		size_t n;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++, count++) {
+			int got;
+
+			memcpy(&got, CMSG_DATA(c) + i * sizeof(int), sizeof got);
+			if (count == 0)
+				*fd = got;
+			else
+				close(got);
+		}
+	}
+	return count;
+}
+
+int wire_recv(int fd, struct wire_msg *m, uint8_t *buf, int *got_fd, int flags, struct err *e)
+{
+	union { struct cmsghdr h; char room[CMSG_SPACE(CONTROL_FDS * sizeof(int))]; } control;
+	struct iovec iov = { buf, LIMIT_FRAME };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			     .msg_controllen = sizeof control };
+	int passed, count, rc = -1;
+	ssize_t n;
+
+	if (got_fd != NULL)
+		*got_fd = -1;
+	while ((n = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC | flags)) < 0 && errno == EINTR)
+		;
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return WIRE_AGAIN;
+	if (n < 0)
+		return err_sys(e, errno, "cannot receive");
+	count = take_fds(&mh, &passed);
+	if (n == 0 && count == 0)
+		return 0;
+	if (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+		(void)err_set(e, "a truncated frame");
+	else if (wire_decode(m, buf, (size_t)n, e) == 0) {
+		if (count != wire_takes_fd(m->type) || (count == 1 && got_fd == NULL))
+			(void)err_set(e, "%s came with %d descriptors", wire_name(m->type), count);
+		else
+			rc = 1;
+	}
+	if (rc == 1 && count == 1)
+		*got_fd = passed;
+	else if (passed >= 0)
+		close(passed);
+	return rc;
+}
