@@ -23,6 +23,11 @@
 #define LIMIT_NARINFO (1024 * 1024)
 /* URL/Compression/FileSize groups in one narinfo; more are ignored. */
 #define LIMIT_NARINFO_URLS 16
+/* One line of a narinfo other than References, in bytes: a signature by a large RSA key still fits, so that it
+ * is refused by name. */
+#define LIMIT_NARINFO_LINE 8192
+/* The host name in a signature: informational, never shown. */
+#define LIMIT_SIGNATURE_HOST 255
 /* References of one store item. */
 #define LIMIT_REFERENCES 16384
 /* A URL, user and password included. */
@@ -69,5 +74,18 @@
 #define LIMIT_ACL (1024 * 1024)
 /* Keys in an ACL. */
 #define LIMIT_ACL_KEYS 4096
+
+/* --- The broker's own files ------------------------------------------------------------------------ */
+
+/* Longest life of a cached narinfo, whatever the server says, in seconds: 90 days. */
+#define LIMIT_CACHE_TTL (90 * 86400)
+/* One run of the cache's cleaning: entries looked at, and entries removed. */
+#define LIMIT_CACHE_LOOK 100000
+#define LIMIT_CACHE_UNLINK 2000
+/* Records of one daemon connection (paths that `info' advertised), and bytes of their file. */
+#define LIMIT_RECORDS 200000
+#define LIMIT_RECORD_FILE (64 * 1024 * 1024)
+/* Stale record files removed at one start. */
+#define LIMIT_RECORD_CLEAN 256
 
 #endif
