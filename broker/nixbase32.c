@@ -7,8 +7,7 @@
 /* No e, o, u, t, so that no hash spells a word. */
 static const char alphabet[] = "0123456789abcdfghijklmnpqrsvwxyz";
 
-void
-nixbase32_encode(char *out, const uint8_t *in, size_t len)
+void nixbase32_encode(char *out, const uint8_t *in, size_t len)
 {
 	size_t chars = NIXBASE32_CHARS(len);
 
@@ -24,8 +23,7 @@ nixbase32_encode(char *out, const uint8_t *in, size_t len)
 	out[chars] = '\0';
 }
 
-int
-nixbase32_decode(uint8_t *out, size_t len, const char *text, size_t text_len)
+int nixbase32_decode(uint8_t *out, size_t len, const char *text, size_t text_len)
 {
 	unsigned bits = 0, held = 0;
 	size_t done = 0;

@@ -12,9 +12,9 @@
 /* nixbase32_encode(out, in, len): write NIXBASE32_CHARS(len) characters and a NUL to OUT. */
 void nixbase32_encode(char *out, const uint8_t *in, size_t len);
 
-/* nixbase32_decode(out, len, text, text_len): read exactly LEN bytes.  -1 when the text has another length
- * than NIXBASE32_CHARS(len), a character outside the alphabet, or bits set beyond the last byte (two
- * texts would then mean one hash).  OUT may be NULL to check only. */
+/* nixbase32_decode(out, len, text, text_len): read exactly LEN bytes.  -1 when the text has another
+ * length than NIXBASE32_CHARS(len), a character outside the alphabet, or bits set beyond the last
+ * byte (two texts would then mean one hash).  OUT may be NULL to check only. */
 int nixbase32_decode(uint8_t *out, size_t len, const char *text, size_t text_len);
 
 #endif
