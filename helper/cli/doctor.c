@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (cli): narlock doctor: is everything as it must be, and if not, what is missing? */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker/conf.h"
+#include "helper/cli/cli.h"
+#include "helper/cli/llstate.h"
+#include "helper/cli/paths.h"
+#include "helper/cli/perms.h"
+#include "helper/cli/probe.h"
+#include "helper/cli/report.h"
+#include "helper/cli/selfcheck.h"
+
+static const char help[] =
+    "Usage: narlock doctor [--substitute-urls='URL...']\n"
+    "\n"
+    "Check who could change narlock's files, the helper user, every layer of the sandbox (by trying it),\n"
+    "Landlock, the access control list, and whether the servers can be reached.  Run it as the user that\n"
+    "guix-daemon runs as, with the daemon's environment (GUIX_STATE_DIRECTORY and so on).\n"
+    "\n"
+    "Exit status: 0 good, 1 degraded, 2 unsafe.\n";
+
+/* What doctor looks at, as the broker derives it from the environment. */
+struct place {
+	const char *store, *state, *config;
+	struct conf conf;
+	struct perms_owner owner;
+};
+
+static const char *directory(const char *variable, const char *fallback)
+{
+	const char *value = getenv(variable);
+
+	return value != NULL && value[0] == '/' ? value : fallback;
+}
+
+/* The store belongs to the user that the daemon runs as. */
+static uid_t daemon_uid(const char *store)
+{
+	struct stat st;
+
+	return stat(store, &st) == 0 ? st.st_uid : geteuid();
+}
+
+static void find_places(struct place *p, struct report *r)
+{
+	struct err e;
+
+	p->store = directory("NIX_STORE_DIR", "/gnu/store");
+	p->state = directory("GUIX_STATE_DIRECTORY", "/var/guix");
+	p->config = directory("GUIX_CONFIGURATION_DIRECTORY", "/etc/guix");
+	p->owner.daemon = daemon_uid(p->store);
+	conf_defaults(&p->conf, p->state);
+	if (conf_read(&p->conf, PATH_CONF, &e) < 0)
+		report_say(r, FINDING_UNSAFE, "%s", e.text);
+}
+
+static void check_path(const struct place *p, const char *path, enum finding missing, struct report *r)
+{
+	struct err e;
+
+	if (path[0] == '\0')
+		return;
+	if (perms_path(path, p->owner, &e) == 0)
+		report_say(r, FINDING_OK, "%s", path);
+	else if (e.code == ENOENT)
+		report_say(r, missing, "%s does not exist", path);
+	else
+		report_say(r, FINDING_UNSAFE, "%s: %s", path, e.text);
+}
+
+static void check_files(const struct place *p, struct report *r)
+{
+	static const char *const programs[] = { "broker", "fetch", "unpack", "resolve", "guix" };
+	char path[LIMIT_PATH + 32];
+
+	report_section("files (nobody but root and the daemon's user may change them)");
+	for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++) {
+		(void)snprintf(path, sizeof path, "%s/%s", NARLOCK_LIBEXECDIR, programs[i]);
+		check_path(p, path, FINDING_UNSAFE, r);
+	}
+	check_path(p, PATH_CONF, FINDING_NOTE, r); /* without it: the defaults */
+	(void)snprintf(path, sizeof path, "%s/acl", p->config);
+	check_path(p, path, FINDING_DEGRADED, r);
+	check_path(p, p->store, FINDING_DEGRADED, r);
+	check_path(p, p->conf.state_directory, FINDING_NOTE, r); /* made when it is needed */
+	check_path(p, p->conf.spool_directory, FINDING_NOTE, r);
+	check_path(p, p->conf.audit_log, FINDING_NOTE, r);
+	check_path(p, p->conf.ca_bundle, FINDING_DEGRADED, r);
+}
+
+static void read_lsm(char *text, size_t size)
+{
+	int fd = open("/sys/kernel/security/lsm", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, size - 1);
+
+	if (fd >= 0)
+		close(fd);
+	text[n < 0 ? 0 : n] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+}
+
+static void check_landlock(const struct place *p, struct report *r)
+{
+	char lsm[256], text[512];
+	int error, abi = llstate_abi(&error);
+	enum finding missing = p->conf.require_landlock ? FINDING_UNSAFE : FINDING_NOTE;
+
+	read_lsm(lsm, sizeof lsm);
+	llstate_explain(abi, error, lsm, text, sizeof text);
+	report_say(r, abi > 0 ? FINDING_OK : missing, "Landlock: %s", text);
+}
+
+static void check_sandbox(const struct place *p, struct report *r)
+{
+	struct probe_identity id = { .uid = (uint32_t)geteuid(), .gid = (uint32_t)getegid(), .root = geteuid() == 0,
+		.hidden = { p->store, p->state } };
+	struct err e;
+
+	report_section("sandbox (every line was tried by a sealed process)");
+	check_landlock(p, r);
+	if (id.root && conf_helper_ids(&p->conf, &id.uid, &id.gid, &e) < 0) {
+		report_say(r, FINDING_UNSAFE, "%s", e.text);
+		return;
+	}
+	if (id.root && id.uid == p->owner.daemon)
+		report_say(r, FINDING_UNSAFE, "helper-user %s is the user of the daemon", p->conf.helper_user);
+	else if (id.root)
+		report_say(r, FINDING_OK, "helper user %s is uid %u, gid %u", p->conf.helper_user, id.uid, id.gid);
+	else
+		report_say(r, FINDING_NOTE, "not root: the helpers' layers are tried in a user namespace");
+	probe_all(&id, r);
+}
+
+static int parse(int argc, char **argv, const char **urls)
+{
+	static const struct option options[] = {
+		{ "substitute-urls", required_argument, NULL, 'u' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (c == 'h')
+			return fputs(help, stdout) < 0 ? CLI_OTHER : CLI_OK;
+		if (c != 'u' || strchr(optarg, '\n') != NULL)
+			break;
+		*urls = optarg;
+	}
+	if (c == -1 && optind == argc)
+		return -1;
+	fputs(help, stderr);
+	return CLI_UNSAFE; /* a check that was not made must not look good */
+}
+
+int doctor_main(int argc, char **argv)
+{
+	static const char *const verdicts[] = { "good", "good", "degraded", "unsafe" };
+	static const int codes[] = { CLI_GOOD, CLI_GOOD, CLI_DEGRADED, CLI_UNSAFE };
+	static struct place place;
+	static char options[LIMIT_OPTIONS];
+	struct report report = { FINDING_OK };
+	const char *urls = NULL;
+	int code = parse(argc, argv, &urls);
+
+	if (code >= 0)
+		return code;
+	signal(SIGCHLD, SIG_DFL);
+	find_places(&place, &report);
+	check_files(&place, &report);
+	check_sandbox(&place, &report);
+	if (urls != NULL && snprintf(options, sizeof options, "substitute-urls=%s\n", urls) >= (int)sizeof options)
+		return CLI_UNSAFE;
+	report_section("broker (--self-check)");
+	selfcheck_run(PATH_BROKER, urls != NULL ? options : NULL, &report);
+	printf("verdict: %s\n", verdicts[report.worst]);
+	return fflush(stdout) == 0 ? codes[report.worst] : CLI_UNSAFE;
+}

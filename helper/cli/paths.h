@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (cli): where things were installed.  The Makefile gives the real values; these only let a single
+ * file be compiled by hand. */
+#ifndef NARLOCK_CLI_PATHS_H
+#define NARLOCK_CLI_PATHS_H
+
+#ifndef NARLOCK_LIBEXECDIR
+#define NARLOCK_LIBEXECDIR "/usr/local/libexec/narlock"
+#endif
+#ifndef NARLOCK_SYSCONFDIR
+#define NARLOCK_SYSCONFDIR "/etc"
+#endif
+#ifndef NARLOCK_VERSION
+#define NARLOCK_VERSION "unknown"
+#endif
+
+#define PATH_BROKER NARLOCK_LIBEXECDIR "/broker"
+#define PATH_CONF NARLOCK_SYSCONFDIR "/narlock/narlock.conf"
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (cli): run `broker --self-check' and pass on what it finds. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "helper/cli/cli.h"
+#include "helper/cli/selfcheck.h"
+
+/* Every server has its time to answer; after this many seconds something else is wrong. */
+#define PATIENCE 120
+#define LINE_SIZE 1024
+#define MAX_LINES 256
+
+static bool starts(const char *line, const char *word)
+{
+	size_t n = strlen(word);
+
+	return strncmp(line, word, n) == 0 && (line[n] == ' ' || line[n] == '\0');
+}
+
+/* Does LINE have WORD among its words? */
+static bool has_word(const char *line, const char *word)
+{
+	size_t n = strlen(word);
+	const char *p = line;
+
+	while ((p = strstr(p, word)) != NULL) {
+		if ((p == line || p[-1] == ' ') && (p[n] == ' ' || p[n] == '\0'))
+			return true;
+		p += n;
+	}
+	return false;
+}
+
+/* "acl PATH N keys": the number before "keys"; without one, -1. */
+static long key_count(const char *line)
+{
+	const char *keys = strstr(line, " keys"), *start = keys;
+
+	while (start != NULL && start > line && start[-1] != ' ')
+		start--;
+	return start != NULL && start < keys && *start >= '0' && *start <= '9' ? strtol(start, NULL, 10) : -1;
+}
+
+enum finding selfcheck_finding(const char *line)
+{
+	if (starts(line, "config"))
+		return has_word(line, "ok") ? FINDING_OK : FINDING_UNSAFE;
+	if (starts(line, "acl")) /* no key: no substitutes, but nothing unsafe */
+		return key_count(line) > 0 ? FINDING_OK : FINDING_DEGRADED;
+	if (starts(line, "helper"))
+		return has_word(line, "failed") ? FINDING_UNSAFE : FINDING_OK;
+	if (starts(line, "url"))
+		return has_word(line, "reachable") ? FINDING_OK : FINDING_DEGRADED;
+	if (starts(line, "mode") || starts(line, "broker"))
+		return FINDING_OK;
+	if (starts(line, "verdict"))
+		return starts(line, "verdict good") ? FINDING_OK
+		    : starts(line, "verdict degraded") ? FINDING_DEGRADED : FINDING_UNSAFE;
+	return FINDING_NOTE;
+}
+
+static void child(const char *program, const char *options, int out)
+{
+	int null = open("/dev/null", O_RDONLY);
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0
+	    || syscall(SYS_close_range, 3U, ~0U, 0U) != 0
+	    || (options != NULL && setenv("_NIX_OPTIONS", options, 1) < 0))
+		_exit(127);
+	alarm(PATIENCE); /* survives the exec */
+	execl(program, program, "--self-check", "--urls", (char *)NULL);
+	_exit(127);
+}
+
+static bool read_lines(int fd, struct report *r)
+{
+	FILE *f = fdopen(fd, "r");
+	char line[LINE_SIZE];
+	bool verdict = false;
+
+	for (int n = 0; f != NULL && n < MAX_LINES && fgets(line, sizeof line, f) != NULL; n++) {
+		line[strcspn(line, "\n")] = '\0';
+		report_say(r, selfcheck_finding(line), "%s", line);
+		verdict = verdict || starts(line, "verdict");
+	}
+	if (f != NULL)
+		(void)fclose(f);
+	else
+		close(fd);
+	return verdict;
+}
+
+static void judge_end(const char *program, int status, bool verdict, struct report *r)
+{
+	if (WIFSIGNALED(status))
+		report_say(r, FINDING_UNSAFE, "%s --self-check was ended by signal %d", program, WTERMSIG(status));
+	else if (WEXITSTATUS(status) == 127)
+		report_say(r, FINDING_UNSAFE, "%s cannot be run", program);
+	else if (!verdict)
+		report_say(r, FINDING_UNSAFE, "%s --self-check ended with %d and without a verdict", program,
+		    WEXITSTATUS(status));
+	else if (WEXITSTATUS(status) == CLI_DEGRADED && r->worst < FINDING_DEGRADED)
+		r->worst = FINDING_DEGRADED;
+	else if (WEXITSTATUS(status) > CLI_DEGRADED)
+		r->worst = FINDING_UNSAFE;
+}
+
+void selfcheck_run(const char *program, const char *options, struct report *r)
+{
+	int ends[2], status = 0;
+	bool verdict;
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) < 0) {
+		report_say(r, FINDING_UNSAFE, "cannot make a pipe: %s", strerror(errno));
+		return;
+	}
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+		child(program, options, ends[1]);
+	close(ends[1]);
+	verdict = read_lines(ends[0], r);
+	if (pid < 0) {
+		report_say(r, FINDING_UNSAFE, "cannot fork");
+		return;
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return;
+	judge_end(program, status, verdict, r);
+}
