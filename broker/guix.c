@@ -189,8 +189,8 @@ int main(int argc, char **argv)
 	if (argc < 2 || strcmp(argv[1], "substitute") != 0)
 		return run_real_guix(&settings, argv);
 	if (settings.fallback_stock && !self_check_passes()) {
-		dprintf(STDERR_FILENO, "narlock: the self-check failed: running the stock `guix substitute' WITHOUT"
-		    " a sandbox, as `fallback = stock' in %s says (see `narlock doctor')\n", CONF);
+		dprintf(STDERR_FILENO, "narlock: the self-check failed: running the stock `guix substitute'"
+		    " WITHOUT a sandbox, as `fallback = stock' in %s says (see `narlock doctor')\n", CONF);
 		return run_real_guix(&settings, argv);
 	}
 	return run_broker(argv);

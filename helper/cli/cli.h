@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (cli): the program for people.  It starts the broker and reads what that says; it never parses a byte
- * that came from the network. */
+ * Helper (cli): the program for people.  It starts the broker and reads what that says; it never parses a
+ * byte that came from the network. */
 #ifndef NARLOCK_CLI_H
 #define NARLOCK_CLI_H
 

@@ -121,8 +121,8 @@ static void check_landlock(const struct place *p, struct report *r)
 
 static void check_sandbox(const struct place *p, struct report *r)
 {
-	struct probe_identity id = { .uid = (uint32_t)geteuid(), .gid = (uint32_t)getegid(), .root = geteuid() == 0,
-		.hidden = { p->store, p->state } };
+	struct probe_identity id = { .uid = (uint32_t)geteuid(), .gid = (uint32_t)getegid(),
+		.root = geteuid() == 0, .hidden = { p->store, p->state } };
 	struct err e;
 
 	report_section("sandbox (every line was tried by a sealed process)");
@@ -132,9 +132,11 @@ static void check_sandbox(const struct place *p, struct report *r)
 		return;
 	}
 	if (id.root && id.uid == p->owner.daemon)
-		report_say(r, FINDING_UNSAFE, "helper-user %s is the user of the daemon", p->conf.helper_user);
+		report_say(r, FINDING_UNSAFE, "helper-user %s is the user of the daemon",
+		    p->conf.helper_user);
 	else if (id.root)
-		report_say(r, FINDING_OK, "helper user %s is uid %u, gid %u", p->conf.helper_user, id.uid, id.gid);
+		report_say(r, FINDING_OK, "helper user %s is uid %u, gid %u", p->conf.helper_user, id.uid,
+		    id.gid);
 	else
 		report_say(r, FINDING_NOTE, "not root: the helpers' layers are tried in a user namespace");
 	probe_all(&id, r);
@@ -178,7 +180,8 @@ int doctor_main(int argc, char **argv)
 	find_places(&place, &report);
 	check_files(&place, &report);
 	check_sandbox(&place, &report);
-	if (urls != NULL && snprintf(options, sizeof options, "substitute-urls=%s\n", urls) >= (int)sizeof options)
+	if (urls != NULL
+	    && snprintf(options, sizeof options, "substitute-urls=%s\n", urls) >= (int)sizeof options)
 		return CLI_UNSAFE;
 	report_section("broker (--self-check)");
 	selfcheck_run(PATH_BROKER, urls != NULL ? options : NULL, &report);

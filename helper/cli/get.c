@@ -30,8 +30,8 @@ static const char help[] =
     "Fetch the store item STORE-PATH, verify it, and write it to DEST, which must not exist.  Without\n"
     "--substitute-urls the servers are the broker's default ones.\n"
     "\n"
-    "Exit status: 0 done, 1 no server has an authorized one, 2 wrong usage, 3 wrong content (hash mismatch),\n"
-    "4 refused (DEST exists, or the sandbox that is required cannot be had), 5 anything else.\n";
+    "Exit status: 0 done, 1 no server has an authorized one, 2 wrong usage, 3 wrong content (hash\n"
+    "mismatch), 4 refused (DEST exists, or the required sandbox cannot be had), 5 anything else.\n";
 
 struct get {
 	const char *store_path, *urls;
@@ -84,12 +84,12 @@ static int locate(struct get *g, const char *dest)
 		return complain(CLI_REFUSED, "DEST exists already", dest);
 	if (realpath(slash == NULL ? "." : slash == copy ? "/" : copy, g->directory) == NULL)
 		return complain(CLI_REFUSED, strerror(errno), slash == NULL ? "." : copy);
-	if (snprintf(g->dest, sizeof g->dest, "%s/%s", strcmp(g->directory, "/") == 0 ? "" : g->directory, name)
-	    >= (int)sizeof g->dest)
+	if (snprintf(g->dest, sizeof g->dest, "%s/%s", strcmp(g->directory, "/") == 0 ? "" : g->directory,
+	    name) >= (int)sizeof g->dest)
 		return complain(CLI_USAGE, "DEST is too long", NULL);
 	if (has_bad_byte(g->dest, 0))
-		return complain(CLI_USAGE, "DEST has a blank or control character, which the protocol cannot carry",
-		    NULL);
+		return complain(CLI_USAGE, "DEST has a blank or control character: the protocol cannot carry"
+		    " it", NULL);
 	if (lstat(g->dest, &st) == 0)
 		return complain(CLI_REFUSED, "DEST exists already", g->dest);
 	return CLI_OK;
@@ -107,9 +107,9 @@ static unsigned columns(void)
 /* As guix-daemon packs them: KEY=VALUE lines, sorted by key. */
 static int pack_options(const struct get *g, char *options, size_t size)
 {
-	int n = snprintf(options, size, "print-extended-build-trace=0\n%s%s%sterminal-columns=%u\n",
-	    g->urls != NULL ? "substitute-urls=" : "", g->urls != NULL ? g->urls : "", g->urls != NULL ? "\n" : "",
-	    columns());
+	const char *key = g->urls != NULL ? "substitute-urls=" : "", *end = g->urls != NULL ? "\n" : "";
+	int n = snprintf(options, size, "print-extended-build-trace=0\n%s%s%sterminal-columns=%u\n", key,
+	    g->urls != NULL ? g->urls : "", end, columns());
 
 	return n > 0 && (size_t)n < size ? 0 : -1;
 }
@@ -137,8 +137,8 @@ static int verdict(const struct get *g, const char *reply, int status)
 		return CLI_OK;
 	}
 	if (sscanf(reply, "hash-mismatch %*s %127s %127s", hash, actual) == 2) {
-		fprintf(stderr, "narlock: %s: wrong content: sha256 should be %s, is %s; nothing was written\n",
-		    g->store_path, hash, actual);
+		fprintf(stderr, "narlock: %s: wrong content: sha256 should be %s, is %s; nothing was"
+		    " written\n", g->store_path, hash, actual);
 		return CLI_HASH_MISMATCH;
 	}
 	if (strcmp(reply, "not-found") != 0)

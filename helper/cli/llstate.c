@@ -29,8 +29,8 @@ void llstate_explain(int abi, int error, const char *lsm, char *text, size_t siz
 	}
 	switch (error) {
 	case ENOSYS:
-		(void)snprintf(text, size, "unsupported: this kernel was built without it (CONFIG_SECURITY_LANDLOCK,"
-		    " Linux 5.13 or newer)");
+		(void)snprintf(text, size, "unsupported: this kernel was built without it"
+		    " (CONFIG_SECURITY_LANDLOCK, Linux 5.13 or newer)");
 		return;
 	case EOPNOTSUPP:
 		(void)snprintf(text, size, "built but not in lsm=: boot with `lsm=landlock,%s' (Guix System:"

@@ -14,8 +14,9 @@ struct perms_owner {
 	uid_t daemon;
 };
 
-/* perms_inode(st, owner, is_parent, e): may nobody but root and the daemon change what ST describes?  A directory on the way
- * (IS_PARENT) may be writable by others when it is sticky: they cannot rename what is not theirs.  0 or -1. */
+/* perms_inode(st, owner, is_parent, e): may nobody but root and the daemon change what ST describes?  A
+ * directory on the way (IS_PARENT) may be writable by others when it is sticky: they cannot rename what is not
+ * theirs.  0 or -1. */
 int perms_inode(const struct stat *st, struct perms_owner owner, bool is_parent, struct err *e);
 
 /* perms_path(path, owner, e): PATH, what it points to, and every directory above both.  Returns 0, -1 with

@@ -95,8 +95,8 @@ static int mount_something(void)
 
 static int executable_memory(void)
 {
-	return result(syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
-	    -1, 0));
+	return result(syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 }
 
 static int io_ring(void)
@@ -163,8 +163,8 @@ static void arrange(const struct probe_identity *id, pid_t parent, int pipe)
 		give_up(EXIT_NOT_DROPPED, strerror(errno), 3);
 }
 
-static void sealed_child(const struct probe_identity *id, const struct kind *k, const struct deed *d, pid_t parent,
-    int pipe)
+static void sealed_child(const struct probe_identity *id, const struct kind *k, const struct deed *d,
+    pid_t parent, int pipe)
 {
 	struct seal_options options = { .policy = k->policy, .fds = 0xf, .nofile = PROBE_NOFILE, .fsize = 0,
 		.as = SEAL_NO_LIMIT };
@@ -222,8 +222,8 @@ static int run(const struct probe_identity *id, const struct kind *k, const stru
 	return pid < 0 ? -1 : 0;
 }
 
-/* EPERM, EACCES, ENOSYS and EAGAIN (no more processes) are answers of a sandbox; another errno, e.g. ENOENT, means that
- * the deed failed for a reason that proves nothing. */
+/* EPERM, EACCES, ENOSYS and EAGAIN (no more processes) are answers of a sandbox; another errno, e.g. ENOENT,
+ * means that the deed failed for a reason that proves nothing. */
 static bool is_denial(int code)
 {
 	return code == EPERM || code == EACCES || code == ENOSYS || code == EAGAIN;
@@ -255,8 +255,8 @@ static void probe_landlock(const struct probe_identity *id, struct report *r)
 	if (run(id, NULL, NULL, &o) < 0)
 		report_say(r, FINDING_DEGRADED, "no process for a probe: %s", strerror(errno));
 	else if (WIFEXITED(o.status) && WEXITSTATUS(o.status) == 0)
-		report_say(r, FINDING_NOTE, "%-8s %-18s works: Landlock is not in force (see above)", "landlock",
-		    "read a file");
+		report_say(r, FINDING_NOTE, "%-8s %-18s works: Landlock is not in force (see above)",
+		    "landlock", "read a file");
 	else if (WIFEXITED(o.status) && WEXITSTATUS(o.status) >= EXIT_NOT_DROPPED)
 		report_say(r, FINDING_NOTE, "%-8s %-18s not proved: %s", "landlock", "read a file", o.why);
 	else
@@ -272,7 +272,8 @@ void probe_all(const struct probe_identity *id, struct report *r)
 			if ((deeds[d].forbidden_to & kinds[k].bit) == 0)
 				continue;
 			if (run(id, &kinds[k], &deeds[d], &o) < 0)
-				report_say(r, FINDING_DEGRADED, "no process for a probe: %s", strerror(errno));
+				report_say(r, FINDING_DEGRADED, "no process for a probe: %s",
+				    strerror(errno));
 			else
 				judge(kinds[k].policy->name, deeds[d].name, &o, r);
 		}

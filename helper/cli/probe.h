@@ -15,8 +15,8 @@ struct probe_identity {
 	const char *hidden[2]; /* store and state directory, which that namespace must not show */
 };
 
-/* probe_all(id, r): every helper's policy, one forbidden deed at a time, each in a process of its own; and Landlock
- * without a policy, where the kernel has it. */
+/* probe_all(id, r): every helper's policy, one forbidden deed at a time, each in a process of its own; and
+ * Landlock without a policy, where the kernel has it. */
 void probe_all(const struct probe_identity *id, struct report *r);
 
 #endif

@@ -101,7 +101,8 @@ static bool read_lines(int fd, struct report *r)
 static void judge_end(const char *program, int status, bool verdict, struct report *r)
 {
 	if (WIFSIGNALED(status))
-		report_say(r, FINDING_UNSAFE, "%s --self-check was ended by signal %d", program, WTERMSIG(status));
+		report_say(r, FINDING_UNSAFE, "%s --self-check was ended by signal %d", program,
+		    WTERMSIG(status));
 	else if (WEXITSTATUS(status) == 127)
 		report_say(r, FINDING_UNSAFE, "%s cannot be run", program);
 	else if (!verdict)

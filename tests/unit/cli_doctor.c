@@ -168,7 +168,8 @@ static void test_landlock(void **state)
 	llstate_explain(0, ENOSYS, "", text, sizeof text);
 	assert_non_null(strstr(text, "unsupported"));
 	llstate_explain(0, EOPNOTSUPP, "capability,yama,apparmor", text, sizeof text);
-	assert_non_null(strstr(text, "built but not in lsm=: boot with `lsm=landlock,capability,yama,apparmor'"));
+	assert_non_null(strstr(text, "built but not in lsm=: boot with"
+	    " `lsm=landlock,capability,yama,apparmor'"));
 	llstate_explain(0, EPERM, "", text, sizeof text);
 	assert_non_null(strstr(text, "forbids"));
 }

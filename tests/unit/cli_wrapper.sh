@@ -88,7 +88,8 @@ END
 
 # Spelling of the configuration.
 printf '# guix = /nowhere\n  guix\t=  %s  \r\nother = 1\n' "$work/bin/guix" >"$conf"
-check "blanks, comments, a carriage return" "guix: [$wrapper] [x] MARK=a b=c fds 0 1 2 4" "$(run "$wrapper" x)"
+check "blanks, comments, a carriage return" \
+	"guix: [$wrapper] [x] MARK=a b=c fds 0 1 2 4" "$(run "$wrapper" x)"
 printf 'guix = %s' "$work/bin/guix" >"$conf"
 check "no newline at the end" "guix: [$wrapper] [x] MARK=a b=c fds 0 1 2 4" "$(run "$wrapper" x)"
 
