@@ -28,6 +28,8 @@
 #define LIMIT_NARINFO_LINE 8192
 /* The host name in a signature: informational, never shown. */
 #define LIMIT_SIGNATURE_HOST 255
+/* Unsigned narinfos that wait for an authorised one, all paths together, in bytes. */
+#define LIMIT_KEPT_NARINFOS (4 * 1024 * 1024)
 /* References of one store item. */
 #define LIMIT_REFERENCES 16384
 /* A URL, user and password included. */
@@ -64,6 +66,29 @@
 /* The store directory, and any configured path. */
 #define LIMIT_PATH 1024
 
+/* --- The fetcher ----------------------------------------------------------------------------------- */
+
+/* All header lines of one response, in bytes. */
+#define LIMIT_HEADERS 65536
+/* Redirects followed for one request. */
+#define LIMIT_REDIRECTS 5
+/* The file of CA certificates, in bytes; Debian's is 220 KiB. */
+#define LIMIT_CA_FILE (2 * 1024 * 1024)
+/* Names of hosts kept, and origins remembered as dead; when full, the oldest goes. */
+#define LIMIT_HOSTS 256
+/* Hosts to which a narinfo lookup may be redirected. */
+#define LIMIT_TRUSTHOSTS 64
+/* Records of the state file (32 bytes each), a power of two. */
+#define LIMIT_STATE_RECORDS 16384
+/* An absence is never remembered longer than this, whatever the server says, in seconds. */
+#define LIMIT_ABSENT_TTL 86400
+/* Longest wait that a Retry-After header can cause, in seconds. */
+#define LIMIT_RETRY_AFTER 60
+/* Body of a response that nobody reads (404, redirects), in bytes; a longer one costs the connection. */
+#define LIMIT_IGNORED_BODY 65536
+/* Frames not yet taken by the broker, in bytes: above it the fetcher starts nothing new. */
+#define LIMIT_OUT_QUEUE (256 * 1024)
+
 /* --- The daemon, configuration, ACL ---------------------------------------------------------------- */
 
 /* One command line of guix-daemon, in bytes: a `have' or `info' of 100,000 paths is about 9 MB. */
@@ -72,6 +97,10 @@
 #define LIMIT_OPTIONS 65536
 #define LIMIT_CONF 65536
 #define LIMIT_ACL (1024 * 1024)
+/* One record of the audit log, in bytes. */
+#define LIMIT_AUDIT_LINE 8192
+/* A file /proc/PID/status. */
+#define LIMIT_PROC_STATUS 16384
 /* Keys in an ACL. */
 #define LIMIT_ACL_KEYS 4096
 

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (fetch): what its parts share.  One struct, owned by main(), no globals. */
+#ifndef NARLOCK_FETCH_FETCH_H
+#define NARLOCK_FETCH_FETCH_H
+
+#include <curl/curl.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "helper/fetch/ca.h"
+#include "helper/fetch/hosts.h"
+#include "helper/fetch/url.h"
+#include "ipc/err.h"
+#include "ipc/limits.h"
+
+#ifndef NARLOCK_VERSION
+#define NARLOCK_VERSION "0.1"
+#endif
+
+struct lookups;
+struct order;
+struct out_frame;
+
+struct proxy {
+	uint8_t set;
+	uint8_t bad; /* it is there, but we cannot use it */
+	struct url url;
+};
+
+struct settings {
+	uint32_t stall_ms, connect_ms;
+	uint32_t min_rate; /* bytes per second, 0: none */
+	uint8_t tls_verify;
+	struct proxy http, https;
+};
+
+struct server {
+	struct url url;
+	char refusal[LIMIT_REASON + 1]; /* why it cannot be asked at all; "" if it can */
+};
+
+struct fetch {
+	int control;      /* frames to and from the broker */
+	int state;        /* the state file, or -1 */
+	unsigned phase;   /* of the conversation, see serve.c */
+	uint32_t seed;    /* of the jitter */
+	uint64_t now;     /* CLOCK_MONOTONIC in milliseconds, read once per turn of the loop */
+	int64_t clock;    /* seconds since 1970, likewise */
+	CURLM *multi;
+	struct settings settings;
+	struct server servers[LIMIT_SERVERS];
+	size_t nservers;
+	char trusted[LIMIT_TRUSTHOSTS][LIMIT_HOST + 1];
+	size_t ntrusted;
+	struct hosts hosts;
+	struct ca ca;
+	struct lookups *lookups;
+	struct order *order;
+	struct out_frame *out, **out_tail; /* frames that the broker has not taken yet */
+	size_t out_bytes;
+};
+
+#endif

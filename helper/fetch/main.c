@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (fetch): HTTP(S) for the broker.  Everything that needs a file happens here, before the lock. */
+#include <curl/curl.h>
+#include <fcntl.h>
+#include <openssl/rand.h>
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "helper/common/logline.h"
+#include "helper/common/seal.h"
+#include "helper/fetch/lookup.h"
+#include "helper/fetch/nar.h"
+#include "helper/fetch/serve.h"
+#include "helper/fetch/state.h"
+#include "helper/fetch/transfer.h"
+
+#define CONTROL 3
+/* Requests (64), a nar, kept connections (32), ours: far below this. */
+#define MAX_FILES 192
+#define MAX_MEMORY (512ULL * 1024 * 1024)
+/* Nothing to wait for: look at the clock once a minute all the same. */
+#define IDLE_MS 60000
+
+/* --- Before the lock --------------------------------------------------------------------------------- */
+
+static int
+has_word(const char *text, const char *word)
+{
+	return text != NULL && strncmp(text, word, strlen(word)) == 0;
+}
+
+/* Whatever these libraries open, ask or create once, they do now. */
+static int
+warm_up(struct fetch *f, struct err *e)
+{
+	unsigned char byte;
+	time_t now = time(NULL);
+	struct tm tm;
+	SSL_CTX *ctx;
+
+	tzset();
+	(void)localtime_r(&now, &tm);
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return err_set(e, "libcurl does not start");
+	if (!has_word(curl_version_info(CURLVERSION_NOW)->ssl_version, "OpenSSL"))
+		return err_set(e, "libcurl does not use OpenSSL");
+	ctx = SSL_CTX_new(TLS_client_method());
+	if (ctx == NULL || RAND_bytes(&byte, 1) != 1)
+		return err_set(e, "OpenSSL does not start");
+	SSL_CTX_free(ctx);
+	f->seed = (uint32_t)now * 31 + (uint32_t)getpid();
+	return (f->multi = transfer_multi(e)) != NULL ? 0 : -1;
+}
+
+static void
+open_files(struct fetch *f)
+{
+	const char *ca = getenv("NARLOCK_CA"), *state = getenv("NARLOCK_FETCH_STATE");
+	struct err e;
+
+	/* Neither is needed to work: without certificates https servers are refused with a message, without the
+	 * state file nothing is remembered. */
+	if (ca != NULL && ca_read(&f->ca, ca, &e) != 0 && access(ca, F_OK) == 0)
+		logline("%s", e.text);
+	f->state = -1;
+	if (state != NULL && (f->state = state_open(state, &e)) < 0)
+		logline("%s", e.text);
+}
+
+static int
+lock(struct fetch *f, struct err *e)
+{
+	struct seal_options options = { .policy = &policy_fetch, .nofile = MAX_FILES, .fsize = (uint64_t)STATE_SIZE,
+		.as = MAX_MEMORY };
+	struct seal_report report;
+	struct wire_msg m;
+
+	for (int fd = 0; fd < 64; fd++) /* ours, and the wake-up descriptors of libcurl */
+		if (fcntl(fd, F_GETFD) >= 0)
+			options.fds |= 1ULL << fd;
+	if (seal_process(&options, &report, e) != 0)
+		return -1;
+	seal_message(&report, NULL, &m);
+	return wire_send(f->control, &m, -1, 0, e) == 1 ? 0 : -1;
+}
+
+/* --- After it ---------------------------------------------------------------------------------------- */
+
+static void
+read_clocks(struct fetch *f)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	f->now = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	clock_gettime(CLOCK_REALTIME, &t);
+	f->clock = t.tv_sec;
+}
+
+static void
+ask_names(struct fetch *f)
+{
+	const char *name;
+
+	while ((name = hosts_question(&f->hosts, f->now)) != NULL) {
+		struct wire_msg m = { .type = MSG_RESOLVE, .text = wire_str(name) };
+
+		serve_send(f, &m);
+	}
+}
+
+static int
+wait_ms(const struct fetch *f)
+{
+	uint64_t due[] = { lookup_deadline(f), nar_deadline(f), hosts_deadline(&f->hosts) };
+	uint64_t first = f->now + IDLE_MS;
+
+	for (size_t i = 0; i < sizeof due / sizeof due[0]; i++)
+		if (due[i] < first)
+			first = due[i];
+	return first > f->now ? (int)(first - f->now) : 0;
+}
+
+/* Sleep until something can be done.  Returns whether frames can be read. */
+static int
+wait(struct fetch *f)
+{
+	struct curl_waitfd fds[2] = { { .fd = f->control, .events = CURL_WAIT_POLLIN } };
+	unsigned n = 1;
+	int sink = nar_wants(f), happened;
+
+	if (f->out != NULL)
+		fds[0].events |= CURL_WAIT_POLLOUT;
+	if (!serve_room(f)) { /* the broker is behind: nothing else counts */
+		struct pollfd only = { .fd = f->control, .events = POLLIN | POLLOUT };
+
+		(void)poll(&only, 1, IDLE_MS);
+		return (only.revents & ~POLLOUT) != 0;
+	}
+	if (sink >= 0)
+		fds[n++] = (struct curl_waitfd){ .fd = sink, .events = CURL_WAIT_POLLOUT };
+	(void)curl_multi_poll(f->multi, fds, n, wait_ms(f), &happened);
+	return (fds[0].revents & CURL_WAIT_POLLIN) != 0;
+}
+
+/* One turn: frames in, work, frames out, sleep.  Ends when the broker does. */
+static int
+serve(struct fetch *f, struct err *e)
+{
+	int readable = 1, running, rc;
+
+	for (;;) {
+		read_clocks(f);
+		if (readable && (rc = serve_read(f, e)) != 1)
+			return rc;
+		if (serve_flush(f, e) != 0)
+			return -1;
+		if (serve_room(f)) {
+			lookup_pump(f);
+			nar_pump(f);
+			ask_names(f);
+			(void)curl_multi_perform(f->multi, &running);
+			transfer_collect(f, serve_room);
+			lookup_pump(f);
+			nar_pump(f);
+			ask_names(f);
+		}
+		readable = wait(f);
+	}
+}
+
+int
+main(void)
+{
+	struct fetch *f = calloc(1, sizeof *f);
+	struct err e;
+
+	signal(SIGPIPE, SIG_IGN);
+	if (f == NULL)
+		return 1;
+	f->control = CONTROL;
+	/* What is open later is ours, and only that stays open. */
+	(void)syscall(SYS_close_range, CONTROL + 1, ~0u, 0);
+	open_files(f);
+	if (warm_up(f, &e) != 0 || hosts_init(&f->hosts, &e) != 0 || lookup_init(f, &e) != 0 ||
+	    nar_init(f, &e) != 0 || lock(f, &e) != 0 || serve(f, &e) != 0) {
+		logline("%s", e.text);
+		_exit(1);
+	}
+	_exit(0); /* no library's clean-up: it is of no use, and would need calls that the policy does not have */
+}

@@ -1,0 +1,667 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (fetch): one nar at a time, from the best of its places, into the descriptor that came with the
+ * order. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "helper/common/logline.h"
+#include "helper/fetch/nar.h"
+#include "helper/fetch/rank.h"
+#include "helper/fetch/serve.h"
+#include "helper/fetch/transfer.h"
+
+/* libcurl hands out at most 16 KiB at a time; they are collected here, so that the descriptor is written to
+ * in few calls, and so that a full descriptor never leaves half a piece behind. */
+#define BUFFER (256 * 1024)
+
+#define PROGRESS_MS 100
+/* Tries of a place before its first byte, and resumptions without real progress after it. */
+#define MAX_TRIES 3
+#define REAL_PROGRESS (1024 * 1024)
+#define BACKOFF_MS 200
+
+enum phase {
+	IDLE,
+	COLLECTING, /* candidates come, the order itself has not */
+	PICKING,    /* a place has to be chosen, or its time has to come */
+	STARTING,   /* its host's name is being asked for */
+	RUNNING,
+	FLUSHING,   /* all bytes are here, the reader has not taken them yet */
+};
+
+struct place {
+	uint16_t server;
+	uint8_t method; /* 0: not usable */
+	uint8_t tries;
+	uint8_t finished;
+	uint64_t not_before;
+	uint64_t file_size;
+	char url[LIMIT_URL + 1];
+};
+
+struct order {
+	struct fetch *fetch;
+	struct transfer transfer;
+	enum phase phase;
+	uint32_t id;
+	int sink;
+	uint64_t nar_size, max_bytes;
+	struct place places[LIMIT_CANDIDATES];
+	size_t nplaces;
+	struct rank_entry rank[LIMIT_CANDIDATES];
+	size_t nrank;
+	size_t current;      /* index into places */
+	char reason[LIMIT_REASON + 1]; /* of the last failure */
+	unsigned failures;             /* since the last attempt began */
+
+	uint8_t begun;       /* NAR_BEGIN was sent: no other place any more */
+	int64_t total;       /* bytes of the file, -1: not told */
+	uint8_t ranges;      /* of the first answer, like its validators: */
+	char etag[ANSWER_ETAG + 1];
+	char modified[ANSWER_DATE + 1];
+	uint64_t got;        /* bytes of the file received */
+	uint64_t written;    /* of these, into the sink */
+	uint64_t mark;       /* `got' at the last failure */
+	unsigned resumes;
+
+	/* One attempt. */
+	uint8_t judged, taken; /* the header was looked at; the body is ours */
+	uint8_t complete, too_much;
+	uint8_t paused;
+	uint8_t counting;    /* the clock of the stall rule runs */
+	uint64_t window_ms, window_bytes;
+
+	uint64_t progress_ms, progress_bytes;
+	uint8_t blocked;     /* the sink is full */
+	size_t start, end;   /* of what waits in `buffer' */
+	char buffer[BUFFER];
+};
+
+static size_t on_body(void *owner, const char *data, size_t n);
+static void on_done(void *owner, CURLcode result);
+
+static const struct transfer_owner calls = { on_body, on_done };
+
+int
+nar_init(struct fetch *f, struct err *e)
+{
+	struct order *o = calloc(1, sizeof *o);
+
+	if (o == NULL)
+		return err_set(e, "no memory for an order");
+	o->fetch = f;
+	o->sink = -1;
+	f->order = o;
+	return 0;
+}
+
+void
+nar_free(struct fetch *f)
+{
+	struct order *o = f->order;
+
+	if (o == NULL)
+		return;
+	if (o->transfer.easy != NULL)
+		transfer_free(&o->transfer);
+	if (o->sink >= 0)
+		close(o->sink);
+	free(o);
+	f->order = NULL;
+}
+
+/* --- The end of an order ------------------------------------------------------------------------------ */
+
+static void
+end_order(struct order *o, enum nar_status status, const char *reason)
+{
+	struct wire_msg m = { .type = MSG_NAR_END, .id = o->id, .status = (uint8_t)status, .bytes = o->written,
+		.candidate = status == NAR_EXHAUSTED ? NO_CANDIDATE : (uint16_t)o->current };
+	char text[LIMIT_REASON + 1];
+
+	transfer_stop(&o->transfer);
+	close(o->sink);
+	o->sink = -1;
+	o->phase = IDLE;
+	o->nplaces = 0;
+	wire_copy(text, sizeof text, wire_str(reason));
+	m.text = wire_str(text);
+	serve_send(o->fetch, &m);
+}
+
+/* Write what waits.  0, or -1 when that was the end of the order. */
+static int
+flush(struct order *o)
+{
+	o->blocked = 0;
+	/* The unpacker is chosen by NAR_BEGIN: no byte before the broker can have seen it. */
+	if (o->start < o->end && o->fetch->out != NULL)
+		return 0;
+	while (o->start < o->end) {
+		ssize_t n = send(o->sink, o->buffer + o->start, o->end - o->start, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			o->blocked = 1;
+			return 0;
+		}
+		if (n < 0) {
+			end_order(o, NAR_FAILED, "the reader has gone");
+			return -1;
+		}
+		o->start += (size_t)n;
+		o->written += (size_t)n;
+	}
+	o->start = o->end = 0;
+	return 0;
+}
+
+/* --- Failures ---------------------------------------------------------------------------------------- */
+
+/* With jitter: clients that lost a server at one time shall not come back at one time. */
+static uint64_t
+backoff(struct fetch *f, unsigned tries)
+{
+	uint64_t ms = (uint64_t)BACKOFF_MS << (tries < 8 ? tries : 8);
+
+	f->seed = f->seed * 1664525u + 1013904223u;
+	return ms + (f->seed >> 8) % (ms / 2 + 1);
+}
+
+static int
+may_resume(const struct order *o)
+{
+	return o->ranges != 2 && (o->total >= 0 || o->places[o->current].method == METHOD_NONE);
+}
+
+/* The current attempt is over without success.  AGAIN: it may go better the next time; WAIT_MS: not earlier, 0 if
+ * that is for us to say. */
+static void
+failed(struct order *o, const char *reason, int again, uint64_t wait_ms)
+{
+	struct place *p = &o->places[o->current];
+
+	transfer_stop(&o->transfer);
+	wire_copy(o->reason, sizeof o->reason, wire_str(reason));
+	o->phase = PICKING;
+	o->failures++;
+	if (o->begun) {
+		if (o->got - o->mark >= REAL_PROGRESS)
+			o->resumes = 0;
+		o->mark = o->got;
+		if (!again || !may_resume(o) || o->resumes >= MAX_TRIES) {
+			end_order(o, NAR_FAILED, o->reason);
+			return;
+		}
+		p->not_before = o->fetch->now + (wait_ms > 0 ? wait_ms : backoff(o->fetch, o->resumes));
+		o->resumes++;
+		return;
+	}
+	p->not_before = o->fetch->now + (wait_ms > 0 ? wait_ms : backoff(o->fetch, p->tries));
+	p->finished = ++p->tries >= MAX_TRIES || !again;
+}
+
+/* --- Answers ----------------------------------------------------------------------------------------- */
+
+static void
+begin(struct order *o)
+{
+	const struct answer *a = &o->transfer.answer;
+	struct wire_msg m = { .type = MSG_NAR_BEGIN, .id = o->id, .candidate = (uint16_t)o->current,
+		.method = o->places[o->current].method, .size = a->length > 0 ? (uint64_t)a->length : 0 };
+
+	o->begun = 1;
+	o->total = a->length;
+	o->ranges = a->ranges;
+	memcpy(o->etag, a->etag, sizeof o->etag);
+	memcpy(o->modified, a->modified, sizeof o->modified);
+	serve_send(o->fetch, &m);
+}
+
+static int
+same_file(const struct order *o, const struct answer *a)
+{
+	int64_t total = o->total >= 0 ? o->total : (int64_t)o->nar_size; /* without a length only `none' resumes */
+
+	if (a->range_start != (int64_t)o->got || (a->range_total >= 0 && a->range_total != total))
+		return 0;
+	if (o->etag[0] != '\0' && a->etag[0] != '\0')
+		return strcmp(o->etag, a->etag) == 0;
+	if (o->modified[0] != '\0' && a->modified[0] != '\0')
+		return strcmp(o->modified, a->modified) == 0;
+	return a->range_total >= 0;
+}
+
+/* Look at the header once, before the first byte of the body.  What is refused here leaves a reason. */
+static void
+judge(struct order *o)
+{
+	const struct answer *a = &o->transfer.answer;
+	int none = o->places[o->current].method == METHOD_NONE;
+	const char *host = o->transfer.url.host;
+	struct err e = { 0 };
+
+	o->judged = 1;
+	if (a->status == 206 && o->begun) {
+		if (same_file(o, a))
+			o->taken = 1;
+		else
+			(void)err_set(&e, "%s: the rest is not of the same file", host);
+	} else if (a->status == 200 && o->begun) {
+		(void)err_set(&e, "%s: the server cannot go on in the middle of a file", host);
+	} else if (a->status == 200 && a->length >= 0 && (uint64_t)a->length > o->max_bytes) {
+		(void)err_set(&e, "%s: a file of %lld bytes, more than %llu", host, (long long)a->length,
+		    (unsigned long long)o->max_bytes);
+	} else if (a->status == 200 && none && a->length >= 0 && (uint64_t)a->length != o->nar_size) {
+		(void)err_set(&e, "%s: a file of %lld bytes where the nar has %llu", host, (long long)a->length,
+		    (unsigned long long)o->nar_size);
+	} else if (a->status == 200 && a->length != 0) {
+		begin(o);
+		o->taken = 1;
+	} else if (a->status == 200) {
+		(void)err_set(&e, "%s: an empty file", host);
+	}
+	wire_copy(o->reason, sizeof o->reason, wire_str(e.text));
+}
+
+static size_t
+on_body(void *owner, const char *data, size_t n)
+{
+	struct order *o = owner;
+	size_t take = n;
+
+	if (!o->judged)
+		judge(o);
+	if (!o->taken)
+		return transfer_ignore(&o->transfer, n);
+	/* Where there is no end, or none that can be believed, the size of the nar is the end. */
+	if (o->places[o->current].method == METHOD_NONE && take > o->nar_size - o->got)
+		take = (size_t)(o->nar_size - o->got);
+	if (take > o->max_bytes - o->got) {
+		o->too_much = 1;
+		return 0;
+	}
+	if (BUFFER - o->end < take) {
+		memmove(o->buffer, o->buffer + o->start, o->end - o->start);
+		o->end -= o->start;
+		o->start = 0;
+	}
+	if (BUFFER - o->end < take) {
+		o->paused = 1;
+		return CURL_WRITEFUNC_PAUSE;
+	}
+	memcpy(o->buffer + o->end, data, take);
+	o->end += take;
+	o->got += take;
+	o->window_bytes += take;
+	if (o->places[o->current].method == METHOD_NONE && o->got == o->nar_size)
+		o->complete = 1;
+	/* Early enough that the reader works while the next pieces come. */
+	if (o->end - o->start >= BUFFER / 2 && !o->blocked && flush(o) != 0)
+		return 0;
+	return take == n ? n : 0;
+}
+
+static int
+is_transient(int status)
+{
+	return status == 408 || status == 429 || (status >= 500 && status <= 504);
+}
+
+/* An answer that is not the file. */
+static void
+refused(struct order *o, CURLcode result)
+{
+	struct transfer *t = &o->transfer;
+	char reason[LIMIT_REASON + 1];
+	uint64_t wait = 0;
+	struct err e;
+
+	if (answer_is_redirect(&t->answer)) {
+		if (transfer_redirect(t, &e) != 0)
+			failed(o, e.text, 0, 0);
+		else
+			o->phase = STARTING;
+		return;
+	}
+	transfer_reason(t, t->answer.status != 200 && t->answer.status != 206 ? CURLE_OK : result, reason,
+	    sizeof reason);
+	if ((t->answer.status == 429 || t->answer.status == 503) && t->answer.retry_after > 0)
+		wait = (uint64_t)(t->answer.retry_after < LIMIT_RETRY_AFTER ? t->answer.retry_after :
+		    LIMIT_RETRY_AFTER) * 1000;
+	failed(o, o->reason[0] != '\0' ? o->reason : reason, is_transient(t->answer.status), wait);
+}
+
+static void
+on_done(void *owner, CURLcode result)
+{
+	struct order *o = owner;
+	struct transfer *t = &o->transfer;
+	char reason[LIMIT_REASON + 1];
+	struct err e;
+
+	if (o->phase != RUNNING) /* flush() in on_body() ended the order */
+		return;
+	if (!o->judged && t->answer.status != 0 && result == CURLE_OK)
+		judge(o);
+	transfer_reason(t, result, reason, sizeof reason);
+	if (o->too_much) {
+		(void)err_set(&e, "%s: more than %llu bytes", t->url.host, (unsigned long long)o->max_bytes);
+		failed(o, e.text, 0, 0);
+	} else if (o->complete) {
+		o->phase = FLUSHING;
+	} else if (transfer_is_dead(t, result)) {
+		hosts_stale(&o->fetch->hosts, t->url.host);
+		if (!o->begun)
+			hosts_die(&o->fetch->hosts, &t->url);
+		failed(o, reason, o->begun, 0);
+	} else if (!o->taken && t->answer.status != 0 && (o->judged || t->answer.status != 200)) {
+		refused(o, result);
+	} else if (result != CURLE_OK) {
+		failed(o, reason, 1, 0);
+	} else if (o->places[o->current].method == METHOD_NONE || (o->total >= 0 && o->got != (uint64_t)o->total)) {
+		(void)err_set(&e, "%s: ended early, after %llu bytes", t->url.host, (unsigned long long)o->got);
+		failed(o, e.text, 1, 0);
+	} else {
+		o->phase = FLUSHING;
+	}
+}
+
+/* --- Orders ------------------------------------------------------------------------------------------ */
+
+int
+nar_candidate(struct fetch *f, const struct wire_msg *m, struct err *e)
+{
+	struct order *o = f->order;
+	char method[LIMIT_COMPRESSION + 1];
+	struct place *p;
+
+	if (o->phase > COLLECTING)
+		return err_set(e, "CANDIDATE while an order is under way");
+	if (m->index == 0 || o->phase == IDLE) {
+		o->phase = COLLECTING;
+		o->nplaces = 0;
+		o->id = m->id;
+	}
+	if (m->id != o->id || m->index != o->nplaces || o->nplaces >= LIMIT_CANDIDATES || m->server >= f->nservers)
+		return err_set(e, "CANDIDATE %u out of order", m->index);
+	p = &o->places[o->nplaces++];
+	memset(p, 0, sizeof *p);
+	p->server = m->server;
+	p->file_size = m->size;
+	wire_copy(p->url, sizeof p->url, m->text2);
+	wire_copy(method, sizeof method, m->text);
+	p->method = rank_method(method);
+	return 0;
+}
+
+static int
+place_url(const struct order *o, const struct place *p, struct url *u, struct err *e)
+{
+	const struct server *s = &o->fetch->servers[p->server];
+	size_t scheme = url_scheme(p->url);
+
+	if (scheme == 4 && strncasecmp(p->url, "file", 4) == 0)
+		return err_set(e, "a file:// URL is refused: serve the directory with `narlock-eris serve'");
+	if (scheme == 0 && s->refusal[0] != '\0')
+		return err_set(e, "%s", s->refusal);
+	return url_below(u, &s->url, p->url, e);
+}
+
+static void
+rank(struct order *o)
+{
+	o->nrank = 0;
+	for (size_t i = 0; i < o->nplaces; i++) {
+		const struct place *p = &o->places[i];
+		struct url u;
+		struct err e;
+
+		if (p->method == 0 || p->file_size > o->max_bytes)
+			continue; /* unknown ones are common and no news */
+		if (place_url(o, p, &u, &e) != 0) {
+			logline("a place of this nar is passed over: %s", e.text);
+			wire_copy(o->reason, sizeof o->reason, wire_str(e.text));
+			continue;
+		}
+		o->rank[o->nrank++] = (struct rank_entry){ .candidate = (uint16_t)i, .server = p->server,
+			.method = p->method, .dead = (uint8_t)hosts_dead(&o->fetch->hosts, &u),
+			.file_size = p->file_size };
+	}
+	rank_sort(o->rank, o->nrank);
+}
+
+int
+nar_order(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
+{
+	struct order *o = f->order;
+
+	if (o->phase != COLLECTING || m->id != o->id) {
+		close(fd);
+		return err_set(e, "ORDER out of order");
+	}
+	if (o->transfer.easy == NULL && transfer_init(&o->transfer, f, TRANSFER_NAR, &calls, o, e) != 0) {
+		close(fd);
+		return -1;
+	}
+	o->sink = fd;
+	o->nar_size = m->nar_size;
+	o->max_bytes = m->max_bytes;
+	o->begun = o->blocked = 0;
+	o->total = -1;
+	o->got = o->written = o->mark = o->progress_bytes = 0;
+	o->resumes = o->failures = 0;
+	o->progress_ms = f->now;
+	o->start = o->end = 0;
+	o->current = 0;
+	strcpy(o->reason, "no place of this nar has a compression that is known");
+	rank(o);
+	o->phase = PICKING;
+	return 0;
+}
+
+void
+nar_cancel(struct fetch *f, uint32_t id)
+{
+	if (f->order->phase > COLLECTING && f->order->id == id)
+		end_order(f->order, NAR_CANCELLED, "");
+}
+
+/* --- The clock --------------------------------------------------------------------------------------- */
+
+/* Which place is next, and has its time come? */
+static void
+pick(struct order *o)
+{
+	struct place *next = NULL;
+	struct err e;
+
+	if (o->begun)
+		next = &o->places[o->current];
+	for (size_t i = 0; !o->begun && i < o->nrank; i++) {
+		struct place *p = &o->places[o->rank[i].candidate];
+
+		if (!p->finished && (next == NULL || (next->not_before > o->fetch->now &&
+		    p->not_before < next->not_before)))
+			next = p;
+	}
+	if (next == NULL) {
+		end_order(o, NAR_EXHAUSTED, o->reason);
+		return;
+	}
+	o->current = (size_t)(next - o->places);
+	if (next->not_before > o->fetch->now)
+		return;
+	if (o->failures > 0)
+		logline(o->begun ? "%s; going on from there" : "%s; trying on", o->reason);
+	o->failures = 0;
+	if (place_url(o, next, &o->transfer.url, &e) != 0) {
+		failed(o, e.text, 0, 0);
+		return;
+	}
+	o->transfer.redirects = 0;
+	o->phase = STARTING;
+}
+
+static int
+add_header(struct curl_slist **list, const char *name, const char *value)
+{
+	char line[ANSWER_ETAG + 64];
+	struct curl_slist *longer;
+
+	(void)snprintf(line, sizeof line, "%s: %s", name, value);
+	if ((longer = curl_slist_append(*list, line)) == NULL)
+		return -1;
+	*list = longer;
+	return 0;
+}
+
+static int
+add_headers(const struct order *o, struct curl_slist **list)
+{
+	const struct place *p = &o->places[o->current];
+	/* A weak tag does not say that the bytes are the same. */
+	const char *validator = o->etag[0] == '"' ? o->etag : o->modified;
+	char range[64];
+
+	/* guix publish sends it without a length, and leaves the connection open unless it is told not to. */
+	if (p->method == METHOD_NONE && p->file_size == 0 && add_header(list, "Connection", "close") != 0)
+		return -1;
+	if (!o->begun)
+		return 0;
+	(void)snprintf(range, sizeof range, "bytes=%llu-", (unsigned long long)o->got);
+	if (add_header(list, "Range", range) != 0)
+		return -1;
+	return validator[0] != '\0' ? add_header(list, "If-Range", validator) : 0;
+}
+
+static void
+launch(struct order *o)
+{
+	struct curl_slist *headers = NULL;
+	struct err e;
+
+	if (add_headers(o, &headers) != 0) {
+		curl_slist_free_all(headers);
+		failed(o, "no memory for a request", 1, 0);
+		return;
+	}
+	o->judged = o->taken = o->complete = o->too_much = o->paused = o->counting = 0;
+	o->window_bytes = 0;
+	o->window_ms = o->fetch->now + o->fetch->settings.connect_ms;
+	o->reason[0] = '\0';
+	switch (transfer_start(&o->transfer, headers, &e)) {
+	case HOST_WAITING:
+		curl_slist_free_all(headers);
+		break;
+	case HOST_READY:
+		o->phase = RUNNING;
+		break;
+	default:
+		failed(o, e.text, 0, 0);
+	}
+}
+
+/* No useful bytes in stall_ms, or too few of them: whoever is that slow is replaced. */
+static int
+stalled(struct order *o)
+{
+	const struct settings *s = &o->fetch->settings;
+	uint64_t now = o->fetch->now;
+
+	if (!o->counting && !o->transfer.quiet) {
+		o->counting = 1;
+		o->window_ms = now;
+	}
+	if (now < o->window_ms + s->stall_ms)
+		return 0;
+	if (o->window_bytes == 0 || o->window_bytes < (uint64_t)s->min_rate * s->stall_ms / 1000)
+		return 1;
+	o->window_ms = now;
+	o->window_bytes = 0;
+	return 0;
+}
+
+static void
+run(struct order *o)
+{
+	const struct answer *a = &o->transfer.answer;
+	struct err e;
+
+	if (o->complete && ((a->length < 0 && !a->chunked) || o->fetch->now >= o->window_ms + o->fetch->settings.stall_ms)) {
+		/* The connection will never say that this was all, or not in time. */
+		transfer_stop(&o->transfer);
+		o->phase = FLUSHING;
+	} else if (o->paused) {
+		/* The reader is slow, not the server. */
+		o->window_ms = o->fetch->now;
+		o->window_bytes = 0;
+		if (o->end - o->start > BUFFER / 2)
+			return;
+		o->paused = 0;
+		curl_easy_pause(o->transfer.easy, CURLPAUSE_CONT);
+	} else if (stalled(o)) {
+		(void)err_set(&e, "%s: %llu bytes in %u ms", o->transfer.url.host,
+		    (unsigned long long)o->window_bytes, o->fetch->settings.stall_ms);
+		failed(o, e.text, 1, 0);
+	}
+}
+
+static void
+report(struct order *o)
+{
+	struct wire_msg m = { .type = MSG_NAR_PROGRESS, .id = o->id, .bytes = o->got };
+	char source[LIMIT_SOURCE + 1];
+
+	if (!o->begun || o->got == o->progress_bytes || o->fetch->now < o->progress_ms + PROGRESS_MS ||
+	    o->fetch->out != NULL)
+		return;
+	o->progress_ms = o->fetch->now;
+	o->progress_bytes = o->got;
+	url_source(&o->transfer.url, source, sizeof source);
+	m.text = wire_str(source);
+	serve_send(o->fetch, &m);
+}
+
+void
+nar_pump(struct fetch *f)
+{
+	struct order *o = f->order;
+
+	if (o->phase <= COLLECTING || flush(o) != 0)
+		return;
+	if (o->phase == PICKING)
+		pick(o);
+	if (o->phase == STARTING)
+		launch(o);
+	if (o->phase == RUNNING)
+		run(o);
+	if (o->phase == FLUSHING && o->start == o->end)
+		end_order(o, NAR_DONE, "");
+	else if (o->phase > COLLECTING)
+		report(o);
+}
+
+int
+nar_wants(const struct fetch *f)
+{
+	return f->order->phase > COLLECTING && f->order->blocked ? f->order->sink : -1;
+}
+
+uint64_t
+nar_deadline(const struct fetch *f)
+{
+	const struct order *o = f->order;
+
+	if (o->phase == PICKING)
+		return o->places[o->current].not_before;
+	if (o->phase == RUNNING && !o->paused)
+		return o->window_ms + f->settings.stall_ms;
+	return UINT64_MAX;
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (fetch): one HTTP request at a time on one libcurl handle that is used again and again. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "helper/fetch/transfer.h"
+
+/* Idle connections kept for the next item. */
+#define KEPT_CONNECTIONS 32L
+/* Requests on one HTTP/2 connection. */
+#define STREAMS 64L
+/* A narinfo has one or two KiB; a nar wants few system calls. */
+#define LOOKUP_BUFFER 16384L
+#define NAR_BUFFER (512L * 1024)
+
+/* The only way to a socket: the flags that the policy names, whatever this version of libcurl would use, and
+ * TCP only. */
+static curl_socket_t
+open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	(void)data;
+	if (purpose != CURLSOCKTYPE_IPCXN || a->socktype != SOCK_STREAM ||
+	    (a->family != AF_INET && a->family != AF_INET6))
+		return CURL_SOCKET_BAD;
+	return socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, a->protocol);
+}
+
+static size_t
+on_header(char *line, size_t size, size_t n, void *data)
+{
+	struct transfer *t = data;
+
+	(void)size; /* always 1 */
+	t->active = t->fetch->now;
+	t->quiet = 0;
+	return answer_line(&t->answer, line, n, t->fetch->clock) == 0 ? n : 0;
+}
+
+static size_t
+on_body(char *piece, size_t size, size_t n, void *data)
+{
+	struct transfer *t = data;
+
+	(void)size; /* always 1 */
+	t->active = t->fetch->now;
+	return t->calls->body(t->owner, piece, n);
+}
+
+CURLM *
+transfer_multi(struct err *e)
+{
+	CURLM *m = curl_multi_init();
+
+	if (m == NULL || curl_multi_setopt(m, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX) != CURLM_OK ||
+	    curl_multi_setopt(m, CURLMOPT_MAXCONNECTS, KEPT_CONNECTIONS) != CURLM_OK ||
+	    curl_multi_setopt(m, CURLMOPT_MAX_CONCURRENT_STREAMS, STREAMS) != CURLM_OK) {
+		curl_multi_cleanup(m);
+		return (void)err_set(e, "libcurl gives no multi handle"), NULL;
+	}
+	return m;
+}
+
+/* What is the same for all requests; every choice is written down, also where it is libcurl's default. */
+static int
+set_options(CURL *c, struct transfer *t)
+{
+	long buffer = t->kind == TRANSFER_NAR ? NAR_BUFFER : LOOKUP_BUFFER;
+	int bad = 0;
+
+#define SET(option, value) (bad |= curl_easy_setopt(c, option, value) != CURLE_OK)
+	SET(CURLOPT_PRIVATE, t);
+	SET(CURLOPT_ERRORBUFFER, t->error);
+	SET(CURLOPT_HEADERFUNCTION, on_header);
+	SET(CURLOPT_HEADERDATA, t);
+	SET(CURLOPT_WRITEFUNCTION, on_body);
+	SET(CURLOPT_WRITEDATA, t);
+	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET(CURLOPT_BUFFERSIZE, buffer);
+	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_NOPROGRESS, 1L);
+	SET(CURLOPT_PROTOCOLS_STR, "http,https");
+	SET(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+	SET(CURLOPT_FOLLOWLOCATION, 0L); /* by hand: url_redirect() */
+	SET(CURLOPT_PATH_AS_IS, 1L);
+	SET(CURLOPT_HTTP09_ALLOWED, 0L);
+	SET(CURLOPT_HTTP_CONTENT_DECODING, 0L); /* the bytes as they are */
+	SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	SET(CURLOPT_NOPROXY, "");
+	SET(CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+	SET(CURLOPT_PROXYAUTH, CURLAUTH_BASIC);
+	SET(CURLOPT_PROXYTYPE, (long)CURLPROXY_HTTP);
+	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	SET(CURLOPT_TCP_NODELAY, 1L);
+	SET(CURLOPT_PIPEWAIT, 1L);
+	SET(CURLOPT_IPRESOLVE, (long)CURL_IPRESOLVE_WHATEVER);
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)t->fetch->settings.connect_ms);
+	SET(CURLOPT_USERAGENT, "narlock/" NARLOCK_VERSION);
+	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	SET(CURLOPT_SSL_VERIFYPEER, t->fetch->settings.tls_verify ? 1L : 0L);
+	SET(CURLOPT_SSL_VERIFYHOST, t->fetch->settings.tls_verify ? 2L : 0L);
+	SET(CURLOPT_CAINFO, NULL); /* no file can be opened; see ca.h */
+	SET(CURLOPT_CAPATH, NULL);
+	if (t->fetch->settings.tls_verify) {
+		SET(CURLOPT_SSL_CTX_FUNCTION, ca_use);
+		SET(CURLOPT_SSL_CTX_DATA, &t->fetch->ca);
+	}
+#undef SET
+	return bad;
+}
+
+int
+transfer_init(struct transfer *t, struct fetch *f, enum transfer_kind kind, const struct transfer_owner *calls,
+    void *owner, struct err *e)
+{
+	memset(t, 0, sizeof *t);
+	t->fetch = f;
+	t->kind = kind;
+	t->calls = calls;
+	t->owner = owner;
+	t->easy = curl_easy_init();
+	if (t->easy == NULL || set_options(t->easy, t) != 0) {
+		transfer_free(t);
+		return err_set(e, "libcurl refuses a handle or one of its settings");
+	}
+	return 0;
+}
+
+static void
+clean(struct transfer *t)
+{
+	curl_slist_free_all(t->resolve);
+	curl_slist_free_all(t->headers);
+	t->resolve = t->headers = NULL;
+}
+
+void
+transfer_free(struct transfer *t)
+{
+	transfer_stop(t);
+	curl_easy_cleanup(t->easy);
+	clean(t);
+	t->easy = NULL;
+}
+
+void
+transfer_stop(struct transfer *t)
+{
+	if (t->running)
+		curl_multi_remove_handle(t->fetch->multi, t->easy);
+	t->running = 0;
+}
+
+/* --- Starting ---------------------------------------------------------------------------------------- */
+
+static int
+set_secrets(CURL *c, CURLoption user, CURLoption password, const struct url *u)
+{
+	const char *none = NULL;
+	int some = u->user[0] != '\0';
+
+	return curl_easy_setopt(c, user, some ? u->user : none) != CURLE_OK ||
+	    curl_easy_setopt(c, password, some ? u->password : none) != CURLE_OK;
+}
+
+static int
+set_proxy(struct transfer *t, const struct proxy *p)
+{
+	char text[LIMIT_HOST + 32] = "";
+
+	if (p->set)
+		(void)snprintf(text, sizeof text, p->url.numeric == 6 ? "http://[%s]:%u" : "http://%s:%u", p->url.host,
+		    p->url.port);
+	/* The empty string also keeps libcurl from looking into the environment. */
+	return curl_easy_setopt(t->easy, CURLOPT_PROXY, text) != CURLE_OK ||
+	    set_secrets(t->easy, CURLOPT_PROXYUSERNAME, CURLOPT_PROXYPASSWORD, &p->url);
+}
+
+/* Pin the addresses, so that libcurl has nothing to resolve. */
+static int
+set_addresses(struct transfer *t, const struct url *host, const char *addresses)
+{
+	char text[LIMIT_HOST + HOSTS_LIST + 16];
+
+	if (addresses != NULL) {
+		(void)snprintf(text, sizeof text, "%s:%u:%s", host->host, host->port, addresses);
+		if ((t->resolve = curl_slist_append(NULL, text)) == NULL)
+			return -1;
+	}
+	return curl_easy_setopt(t->easy, CURLOPT_RESOLVE, t->resolve) != CURLE_OK;
+}
+
+static int
+set_request(struct transfer *t, const struct proxy *p, const char *addresses)
+{
+	/* A nar is one long stream: over HTTP/1.1 it needs no second flow control, and pausing it holds up nobody.
+	 * Without TLS nobody can tell us that HTTP/2 is spoken. */
+	long version = t->kind == TRANSFER_LOOKUP && t->url.https ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1;
+	char text[URL_TEXT];
+
+	url_text(&t->url, text);
+	return curl_easy_setopt(t->easy, CURLOPT_URL, text) != CURLE_OK ||
+	    curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, version) != CURLE_OK ||
+	    curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers) != CURLE_OK ||
+	    set_secrets(t->easy, CURLOPT_USERNAME, CURLOPT_PASSWORD, &t->url) != 0 || set_proxy(t, p) != 0 ||
+	    set_addresses(t, p->set ? &p->url : &t->url, addresses) != 0;
+}
+
+enum host_state
+transfer_start(struct transfer *t, struct curl_slist *headers, struct err *e)
+{
+	struct fetch *f = t->fetch;
+	const struct proxy *p = t->url.https ? &f->settings.https : &f->settings.http;
+	const char *name = p->set ? p->url.host : t->url.host, *addresses = NULL;
+	enum host_state state = hosts_need(&f->hosts, name, f->now, &addresses);
+
+	if (state == HOST_WAITING)
+		return state;
+	clean(t);
+	t->headers = headers;
+	t->no_host = state == HOST_UNKNOWN;
+	if (p->bad)
+		return (void)err_set(e, "the %s proxy is not one that can be used: it has to be http://HOST:PORT",
+		    t->url.https ? "https" : "http"), HOST_UNKNOWN;
+	if (state == HOST_UNKNOWN)
+		return (void)err_set(e, "%s: host not found", name), HOST_UNKNOWN;
+	if (t->url.https && f->settings.tls_verify && ca_parse(&f->ca, e) != 0)
+		return HOST_UNKNOWN;
+	answer_reset(&t->answer);
+	t->error[0] = '\0';
+	t->ignored = 0;
+	t->quiet = 1;
+	t->active = f->now + f->settings.connect_ms;
+	if (set_request(t, p, addresses) != 0 || curl_multi_add_handle(f->multi, t->easy) != CURLM_OK)
+		return (void)err_set(e, "%s: libcurl refuses the request", name), HOST_UNKNOWN;
+	t->running = 1;
+	return HOST_READY;
+}
+
+/* --- Answers ----------------------------------------------------------------------------------------- */
+
+size_t
+transfer_ignore(struct transfer *t, size_t n)
+{
+	t->ignored += n;
+	return t->ignored <= LIMIT_IGNORED_BODY ? n : 0;
+}
+
+int
+transfer_redirect(struct transfer *t, struct err *e)
+{
+	struct url to;
+
+	if (t->answer.location[0] == '\0')
+		return err_set(e, "%s: a redirect to nowhere", t->url.host);
+	if (t->redirects++ >= LIMIT_REDIRECTS)
+		return err_set(e, "%s: more than %d redirects", t->url.host, LIMIT_REDIRECTS);
+	if (url_redirect(&to, &t->url, t->answer.location, e) != 0)
+		return -1;
+	t->url = to;
+	return 0;
+}
+
+int
+transfer_is_dead(const struct transfer *t, CURLcode result)
+{
+	curl_off_t connected = 0;
+
+	switch (result) {
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+	case CURLE_COULDNT_CONNECT:
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_PEER_FAILED_VERIFICATION:
+		return 1;
+	case CURLE_OPERATION_TIMEDOUT: /* the only time-out that is set is that of connecting */
+		if (curl_easy_getinfo(t->easy, t->url.https ? CURLINFO_APPCONNECT_TIME_T : CURLINFO_CONNECT_TIME_T,
+		    &connected) != CURLE_OK)
+			return 0;
+		return connected == 0;
+	default:
+		return 0;
+	}
+}
+
+void
+transfer_reason(const struct transfer *t, CURLcode result, char *buf, size_t size)
+{
+	char where[LIMIT_SOURCE + 1];
+	const char *what = t->error[0] != '\0' ? t->error : curl_easy_strerror(result);
+
+	url_source(&t->url, where, sizeof where);
+	if (result == CURLE_OK)
+		(void)snprintf(buf, size, "%s: HTTP status %d", where, t->answer.status);
+	else if (t->answer.bytes > LIMIT_HEADERS)
+		(void)snprintf(buf, size, "%s: more than %d bytes of headers", where, LIMIT_HEADERS);
+	else
+		(void)snprintf(buf, size, "%s: %s", where, what);
+	for (char *p = buf; *p != '\0'; p++)
+		if (*p < ' ' || *p > '~')
+			*p = '?';
+}
+
+void
+transfer_collect(struct fetch *f, int (*room)(const struct fetch *f))
+{
+	int left;
+	CURLMsg *m;
+
+	while (room(f) && (m = curl_multi_info_read(f->multi, &left)) != NULL) {
+		CURLcode result = m->data.result; /* M dies with the removal */
+		char *owner = NULL;
+		struct transfer *t;
+
+		if (m->msg != CURLMSG_DONE || curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &owner) != CURLE_OK)
+			continue;
+		t = (struct transfer *)(void *)owner;
+		transfer_stop(t);
+		t->calls->done(t->owner, result);
+	}
+}
