@@ -68,6 +68,7 @@ struct source {
 	struct rule rule[MAX_RULES];
 	unsigned rules;
 	unsigned errors;
+	char complaint[200]; /* the last one */
 };
 
 struct program {
@@ -124,11 +125,10 @@ complain(struct source *s, unsigned line, const char *fmt, ...)
 	va_list ap;
 
 	s->errors++;
-	fprintf(stderr, "%s:%u: ", s->file, line);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	vsnprintf(s->complaint, sizeof(s->complaint), fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+	fprintf(stderr, "%s:%u: %s\n", s->file, line, s->complaint);
 }
 
 static int
