@@ -7,8 +7,8 @@
  * process for this client.  The substitute agent installs only what the last record of a path says.
  *
  * A line is `PATH NARHASH NARSIZE REFERENCES CHECK': the store path, the nar's SHA-256 in nix-base32, its
- * size in bytes, the SHA-256 of the references (narinfo_references_digest) in hex, and the first 16 hex digits
- * of the SHA-256 of all before.  Each is written, between two newlines, by one write in append mode:
+ * size in bytes, the SHA-256 of the references (narinfo_references_digest) in hex, and the first 16 hex
+ * digits of the SHA-256 of all before.  Each is written, between two newlines, by one write in append mode:
  * writers do not mix, and a torn line spoils only itself. */
 #ifndef NARLOCK_RECORD_H
 #define NARLOCK_RECORD_H

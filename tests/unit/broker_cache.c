@@ -53,7 +53,8 @@ static int tear_down(void **state)
 	return nftw(dir_name, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static void put(const char *url, const char *hash, time_t now, long ttl, const char *text, enum cache_kind kind)
+static void put(const char *url, const char *hash, time_t now, long ttl, const char *text,
+    enum cache_kind kind)
 {
 	char copy[4096];
 	struct cache_entry in = { .text = copy, .len = strlen(text), .kind = kind };
@@ -280,7 +281,8 @@ static void many(void **state)
 		assert_int_equal(look(URL, hash, NOW, text, CACHE_AUTHORISED), 'f');
 	}
 	found = seconds();
-	print_message("1000 stores %.1f ms, 1000 lookups %.1f ms\n", (stored - start) * 400, (found - stored) * 400);
+	print_message("1000 stores %.1f ms, 1000 lookups %.1f ms\n", (stored - start) * 400,
+	    (found - stored) * 400);
 	/* Ten times the goal: a busy machine must not fail the test, a wrong algorithm must. */
 	assert_true((stored - start) * 400 < 1000 && (found - stored) * 400 < 300);
 	assert_int_equal(cache_clean(&cache, NOW + 40 * DAY), LIMIT_CACHE_UNLINK);

@@ -257,7 +257,7 @@ static void too_much(void **state)
 	free(text);
 }
 
-/* Every prefix, and every byte changed: nothing is read beyond the end, whatever the verdict.  For sanitizers. */
+/* Every prefix, and every byte changed, for sanitizers: nothing is read beyond the end. */
 static void mutations(void **state)
 {
 	static const char text[] = GOOD "URL: a\nCompression: none\nFileSize: 1\n";
