@@ -144,7 +144,7 @@ int cache_put(struct cache *cache, const char *url, const char *hash_part, time_
 
 	(void)snprintf(temp, sizeof temp, "%s/.%ld.%u", name.shard, (long)getpid(), cache->serial++);
 	fd = openat(cache->dir, temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0 && errno == ENOENT && mkdirat(cache->dir, name.shard, 0700) == 0)
+	if (fd < 0 && errno == ENOENT && (mkdirat(cache->dir, name.shard, 0700) == 0 || errno == EEXIST))
 		fd = openat(cache->dir, temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_sys(e, errno, "cannot write to the narinfo cache");

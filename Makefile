@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# narlock: one Makefile for everything.  What is made goes to build/, nothing else is touched.
+#
+#   make            everything that is installed
+#   make check      all tests that need no network beyond the package mirror (installs missing packages)
+#   make demo       a real substitute on loopback, and what is refused (installs missing packages)
+#   make install PREFIX=/usr DESTDIR=
+#   make deps       the Debian packages that building and testing need
+#   make check-e2e, make bench      with a real guix in directories; see README.md
+#   make unit, asan, hostile, fuzz  parts of `make check'
+
+VERSION := 0.1
+PREFIX ?= /usr/local
+SYSCONFDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
+BINDIR ?= $(PREFIX)/bin
+LIBEXECDIR ?= $(PREFIX)/libexec/narlock
+DATADIR ?= $(PREFIX)/share
+HELPER_USER ?= narlock
+CREATE_USER ?= yes
+NARLOCK_SHARED ?= $(realpath $(CURDIR)/../shared)
+export NARLOCK_SHARED
+
+B := build
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '  $(1) $@')
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+HOSTCC ?= $(CC)
+CLANG ?= clang
+PKG_CONFIG ?= pkg-config
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
+COMMON := -std=gnu11 -D_GNU_SOURCE $(WARNINGS) -I. -I$(B)/gen
+HARDEN := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fPIE \
+	$(if $(filter x86_64,$(shell uname -m)),-fcf-protection)
+CFLAGS ?= -O2 -g
+LDFLAGS ?=
+LINK := -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g -DNARLOCK_NO_SECCOMP \
+	-DNARLOCK_TEST_HOOKS
+PATHS := -DNARLOCK_LIBEXECDIR='"$(LIBEXECDIR)"' -DNARLOCK_SYSCONFDIR='"$(SYSCONFDIR)"' -DNARLOCK_VERSION='"$(VERSION)"'
+
+# --- What belongs to what -----------------------------------------------------------------------------------
+
+POLICIES := broker fetch unpack resolve
+BPF := $(POLICIES:%=$(B)/gen/%.bpf.c)
+TRAP := $(POLICIES:%=$(B)/gen/%.trap.c)
+TEXT := $(POLICIES:%=$(B)/gen/%.text.c)
+
+IPC := $(wildcard ipc/*.c) policy/policy.c
+BROKER := $(filter-out broker/main.c broker/guix.c,$(wildcard broker/*.c)) helper/common/landlock.c
+COMMON_HELPER := $(wildcard helper/common/*.c)
+FETCH := $(filter-out %/main.c,$(wildcard helper/fetch/*.c))
+UNPACK := $(filter-out %/main.c,$(wildcard helper/unpack/*.c))
+RESOLVE := $(filter-out %/main.c,$(wildcard helper/resolve/*.c))
+# Small parts of the broker that the command line uses, too: its configuration, its way to give up rights.
+CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/drop.c broker/file.c broker/storepath.c \
+	broker/nixbase32.c
+
+# Sources (main file first), generated sources and libraries of each program.
+PROGRAMS := broker guix fetch unpack resolve narlock
+SRC_broker := broker/main.c $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
+LIB_broker := -lgcrypt -lcap -pthread
+SRC_guix := broker/guix.c
+LIB_guix :=
+SRC_fetch := helper/fetch/main.c $(FETCH) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
+LIB_fetch := -lcurl -lcrypto -lssl
+SRC_unpack := helper/unpack/main.c $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
+LIB_unpack := -lzstd -llz -lz
+SRC_resolve := helper/resolve/main.c $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
+LIB_resolve :=
+SRC_narlock := helper/cli/main.c $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
+LIB_narlock := -lcap
+
+obj = $(patsubst %.c,$(1)/%.o,$(patsubst $(B)/%,%,$(2)))
+
+all: $(PROGRAMS:%=$(B)/bin/%) $(B)/share/narlock.8 $(B)/share/narlock.conf.5
+
+.PHONY: all install uninstall deps deps-e2e check unit asan hostile fuzz demo check-e2e bench clean FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules
+
+# --- Policies -------------------------------------------------------------------------------------------------
+
+$(B)/mkpolicy: policy/mkpolicy.c policy/constants.h
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(HOSTCC) $(COMMON) -O1 -g -o $@ $< -lseccomp
+
+$(B)/gen/%.bpf.c $(B)/gen/%.trap.c $(B)/gen/%.text.c: policy/%.policy $(B)/mkpolicy
+	@mkdir -p $(@D)
+	$(call say,POLICY)
+	$(Q)$(B)/mkpolicy $< $(B)/gen/$*
+
+# --- Objects and programs ---------------------------------------------------------------------------------------
+
+# The paths are compiled in: objects that hold them follow when PREFIX changes.
+$(B)/paths: FORCE
+	@mkdir -p $(@D); echo '$(PATHS) $(CC) $(CFLAGS)' | cmp -s - $@ || echo '$(PATHS) $(CC) $(CFLAGS)' >$@
+
+define compile # directory of objects, compiler, flags
+$(1)/%.o: %.c $(B)/paths
+	@mkdir -p $$(@D)
+	$$(call say,CC)
+	$$(Q)$(2) $(COMMON) $(PATHS) $(3) -MMD -MP -c -o $$@ $$<
+$(1)/gen/%.o: $(B)/gen/%.c $(B)/paths
+	@mkdir -p $$(@D)
+	$$(call say,CC)
+	$$(Q)$(2) $(COMMON) $(3) -MMD -MP -c -o $$@ $$<
+endef
+$(eval $(call compile,$(B)/obj,$(CC),$(CFLAGS) $(HARDEN)))
+$(eval $(call compile,$(B)/asan,$(CC),$(SANITIZE)))
+$(eval $(call compile,$(B)/fuzz,$(CLANG),$(SANITIZE) -fsanitize=fuzzer-no-link))
+
+define program
+$(B)/bin/$(1): $(call obj,$(B)/obj,$(SRC_$(1)))
+	@mkdir -p $$(@D)
+	$$(call say,LINK)
+	$$(Q)$(CC) $(CFLAGS) $(LINK) $(LDFLAGS) -o $$@ $$^ $(LIB_$(1))
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
+
+$(B)/share/%: policy/man/%.in $(B)/paths
+	@mkdir -p $(@D)
+	$(Q)sed $(SUBSTITUTE) $< >$@
+$(B)/share/%: policy/%.in $(B)/paths
+	@mkdir -p $(@D)
+	$(Q)sed $(SUBSTITUTE) $< >$@
+SUBSTITUTE := -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@BINDIR@|$(BINDIR)|g' \
+	-e 's|@HELPER_USER@|$(HELPER_USER)|g'
+
+# --- Tests --------------------------------------------------------------------------------------------------------
+
+# tests/unit/SIDE_topic.c is linked with what belongs to its side.
+TEST_ipc := $(IPC)
+TEST_broker := $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
+TEST_policy := $(COMMON_HELPER) $(IPC) $(BPF) $(TRAP) $(TEXT)
+TEST_fetch := $(FETCH) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
+TEST_unpack := $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
+TEST_resolve := $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
+TEST_cli := $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
+TEST_LIBS := -lcmocka -lgcrypt -lcap -lseccomp -lcurl -lcrypto -lssl -lzstd -llz -lz -pthread
+
+UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
+UNIT_SCRIPTS := $(wildcard tests/unit/*.sh)
+side = $(firstword $(subst _, ,$(1)))
+
+define unit_test # name, directory, flags
+$(2)/tests/$(1): $(call obj,$(2),tests/unit/$(1).c $(TEST_$(call side,$(1))))
+	@mkdir -p $$(@D)
+	$$(call say,LINK)
+	$$(Q)$(CC) $(3) -Wl,--as-needed -o $$@ $$^ $(TEST_LIBS)
+endef
+$(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/obj,-pie)))
+$(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/asan,$(SANITIZE))))
+
+unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy
+	tests/run-units '$(B)/obj/tests' $(UNIT_SCRIPTS)
+asan: $(UNIT:%=$(B)/asan/tests/%) $(B)/mkpolicy
+	tests/run-units '$(B)/asan/tests'
+hostile: all
+	tests/run-hostile
+
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
+FUZZ_LIBS := -lgcrypt -lcap -lcurl -lcrypto -lssl -lzstd -llz -lz -pthread
+# A fuzzer is linked with archives, so that it takes what it needs from any side.
+$(B)/fuzz/lib.a: $(sort $(call obj,$(B)/fuzz,$(IPC) $(BROKER) $(COMMON_HELPER) $(UNPACK) helper/fetch/url.c \
+		$(BPF)))
+	$(Q)rm -f $@; ar rcs $@ $^
+$(B)/fuzz/bin/%: $(B)/fuzz/tests/fuzz/%.o $(B)/fuzz/lib.a
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CLANG) $(SANITIZE) -fsanitize=fuzzer -o $@ $^ $(FUZZ_LIBS)
+FUZZ_SECONDS ?= 20
+fuzz: $(FUZZ:%=$(B)/fuzz/bin/%)
+	tests/run-fuzz '$(B)/fuzz' $(FUZZ_SECONDS) $(FUZZ)
+
+check:
+	$(MAKE) deps
+	$(MAKE) all unit asan hostile fuzz
+	tests/summary
+
+demo:
+	$(MAKE) deps
+	$(MAKE) all
+	tests/demo/run
+
+check-e2e:
+	$(MAKE) deps
+	tests/e2e/run
+bench:
+	$(MAKE) deps
+	tests/bench/run
+
+# --- Debian packages --------------------------------------------------------------------------------------------------
+
+# What the tests serve and build with is among them: `make deps' leaves nothing to be installed by hand.
+DEPS := gcc clang make pkg-config libc6-dev libclang-rt-14-dev libgcrypt20-dev libcap-dev libseccomp-dev \
+	libcurl4-openssl-dev libssl-dev libsodium-dev libzstd-dev liblz-dev zlib1g-dev libcmocka-dev python3 procps \
+	zstd lzip openssl ca-certificates util-linux iproute2
+deps:
+	@missing=$$(for p in $(DEPS); do dpkg-query -Wf '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || \
+		echo $$p; done); \
+	[ -z "$$missing" ] || { as=; [ "$$(id -u)" = 0 ] || as=sudo; $$as apt-get -q update && \
+		$$as env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $$missing; }
+
+# --- Installation -------------------------------------------------------------------------------------------------------
+
+install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SYSCONFDIR)/narlock \
+		$(DESTDIR)$(DATADIR)/man/man8 $(DESTDIR)$(DATADIR)/man/man5 $(DESTDIR)$(DATADIR)/narlock/policy \
+		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d $(DESTDIR)$(PREFIX)/lib/sysusers.d \
+		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+	install -m 755 $(B)/bin/narlock $(DESTDIR)$(BINDIR)/
+	install -m 755 $(B)/bin/broker $(B)/bin/guix $(B)/bin/fetch $(B)/bin/unpack $(B)/bin/resolve $(DESTDIR)$(LIBEXECDIR)/
+	install -m 644 $(B)/share/narlock.8 $(DESTDIR)$(DATADIR)/man/man8/
+	install -m 644 $(B)/share/narlock.conf.5 $(DESTDIR)$(DATADIR)/man/man5/
+	install -m 644 $(POLICIES:%=policy/%.policy) $(DESTDIR)$(DATADIR)/narlock/policy/
+	install -m 644 $(B)/share/systemd/guix-daemon.service.d/narlock.conf \
+		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d/
+	install -m 644 policy/sysusers.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
+	install -m 644 policy/tmpfiles.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
+	[ -e $(DESTDIR)$(SYSCONFDIR)/narlock/narlock.conf ] || \
+		install -m 644 $(B)/share/narlock.conf $(DESTDIR)$(SYSCONFDIR)/narlock/narlock.conf
+	[ -n "$(DESTDIR)" ] || [ "$(CREATE_USER)" != yes ] || [ "$$(id -u)" != 0 ] || getent passwd $(HELPER_USER) >/dev/null || \
+		useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin $(HELPER_USER)
+
+uninstall:
+	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(DATADIR)/narlock
+	rm -f $(DESTDIR)$(BINDIR)/narlock $(DESTDIR)$(DATADIR)/man/man8/narlock.8 \
+		$(DESTDIR)$(DATADIR)/man/man5/narlock.conf.5 $(DESTDIR)$(PREFIX)/lib/sysusers.d/narlock.conf \
+		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/narlock.conf
+
+clean:
+	rm -rf $(B)
+
+-include $(shell find $(B) -type f -name '*.d' 2>/dev/null)

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: the state of one agent process, handed to every part of it. */
+#ifndef NARLOCK_BROKER_BROKER_H
+#define NARLOCK_BROKER_BROKER_H
+
+#include <stdint.h>
+
+#include "broker/acl.h"
+#include "broker/audit.h"
+#include "broker/cache.h"
+#include "broker/conf.h"
+#include "broker/crew.h"
+#include "broker/lookup.h"
+#include "broker/options.h"
+#include "broker/order.h"
+#include "broker/record.h"
+#include "broker/trace.h"
+
+/* Descriptors that guix-daemon gives (docs of the daemon's protocol: replies go to 4). */
+#define FD_COMMANDS 0
+#define FD_LOG 2
+#define FD_REPLIES 4
+
+struct broker {
+	struct conf conf;
+	struct options options;
+	char store_dir[LIMIT_PATH];   /* NIX_STORE_DIR */
+	char state_dir[LIMIT_PATH];   /* GUIX_STATE_DIRECTORY */
+	char config_dir[LIMIT_PATH];  /* GUIX_CONFIGURATION_DIRECTORY */
+	const char *http_proxy, *https_proxy;
+	const char *mode;             /* "query", "substitute", "self-check": for the audit log */
+	int by_hand;                  /* started with --allow-destination, not by guix-daemon */
+	char refusal[512];            /* why this agent gives nothing at all; empty: it works */
+	int refusal_told;
+	int cache_fd, spool_fd, record_fd; /* directories; -1 when they cannot be had */
+	char fetch_state[LIMIT_PATH + 16]; /* the fetcher's file; empty: none */
+	struct acl acl;
+	struct cache cache;
+	struct crew crew;
+	struct lookups lookups;
+	struct order order;
+	struct job *job;              /* the substitute under way (substitute.c) */
+	struct query *query;          /* the query under way (agent.c) */
+	struct trace trace;
+	struct audit audit;
+	struct record records;
+};
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: narlock.conf, read with a strict reader of its own. */
+#ifndef NARLOCK_BROKER_CONF_H
+#define NARLOCK_BROKER_CONF_H
+
+#include <stdint.h>
+
+#include "ipc/err.h"
+#include "ipc/limits.h"
+
+#define CONF_DESTINATIONS 8
+#define CONF_HOSTS 16
+
+/* narlock.conf(5).  Every member has its default after conf_defaults(). */
+struct conf {
+	char helper_user[64];                 /* name in /etc/passwd, or uid:gid */
+	char state_directory[LIMIT_PATH];
+	char spool_directory[LIMIT_PATH];     /* empty: state_directory/spool */
+	char audit_log[LIMIT_PATH];           /* empty: none */
+	char ca_bundle[LIMIT_PATH];
+	char destinations[CONF_DESTINATIONS][LIMIT_PATH]; /* allow-destination */
+	char redirect_hosts[CONF_HOSTS][LIMIT_HOST + 1];  /* trusted-redirect-host */
+	unsigned destination_count, redirect_host_count;
+	uint64_t spool_memory;     /* bytes; UINT64_MAX: decided by the free memory */
+	uint64_t stall_seconds, connect_seconds, min_rate;
+	uint64_t zstd_window;      /* bytes */
+	uint64_t lzip_dictionary;  /* bytes */
+	uint64_t tls_verify;       /* 0 or 1 */
+	uint64_t sync_item;        /* 0 or 1: sync = none | item */
+	uint64_t require_landlock; /* required-layers = default | landlock | uid-only */
+	uint64_t require_less;
+};
+
+/* conf_defaults(c, state_parent): STATE_PARENT is guix's state directory. */
+void conf_defaults(struct conf *c, const char *state_parent);
+
+/* conf_read(c, path, e): read PATH over the defaults.  A missing file is success.  Unknown keys, bad values and a
+ * file that others than its owner may write are failures that name the line. */
+int conf_read(struct conf *c, const char *path, struct err *e);
+
+/* conf_helper_ids(c, uid, gid, e): the ids of helper-user, from /etc/passwd without NSS. */
+int conf_helper_ids(const struct conf *c, uint32_t *uid, uint32_t *gid, struct err *e);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: its own confinement. */
+#include <errno.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "broker/broker.h"
+#include "broker/confine.h"
+#include "broker/drop.h"
+#include "helper/common/landlock.h"
+#include "policy/policy.h"
+
+/* Store, state, spool, log; configuration, /proc; destinations. */
+#define MAX_RULES (8 + CONF_DESTINATIONS)
+
+int confine(struct broker *b, struct confinement *c, struct err *e)
+{
+	struct landlock_rule rules[MAX_RULES];
+	struct landlock_result r;
+	unsigned n = 0;
+
+	memset(c, 0, sizeof *c);
+	if (drop_rights() < 0)
+		return err_sys(e, errno, "the broker cannot give up its capabilities");
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return err_sys(e, errno, "the broker cannot hide its memory");
+	rules[n++] = (struct landlock_rule){ b->store_dir, LANDLOCK_READ_WRITE };
+	rules[n++] = (struct landlock_rule){ b->conf.state_directory, LANDLOCK_READ_WRITE };
+	if (b->conf.spool_directory[0] != '\0')
+		rules[n++] = (struct landlock_rule){ b->conf.spool_directory, LANDLOCK_READ_WRITE };
+	for (unsigned i = 0; i < b->conf.destination_count; i++)
+		rules[n++] = (struct landlock_rule){ b->conf.destinations[i], LANDLOCK_READ_WRITE };
+	rules[n++] = (struct landlock_rule){ b->config_dir, LANDLOCK_READ };
+	rules[n++] = (struct landlock_rule){ "/proc", LANDLOCK_READ };
+	/* A kernel that cannot allow links between directories (ABI 1) would break deduplication: it is left out there. */
+	if (landlock_confine(rules, n, LANDLOCK_NO_BIND | LANDLOCK_NO_CONNECT | LANDLOCK_SCOPE | LANDLOCK_NEED_REFER, &r,
+			     e) < 0)
+		return -1;
+	c->landlock_abi = r.abi;
+	c->landlock = r.fs;
+	c->landlock_error = r.error;
+	if (b->conf.require_landlock && !r.fs)
+		return err_set(e, "Landlock is required (landlock = require), but this kernel has none in use");
+	if (policy_load(&policy_broker, e) < 0)
+		return -1;
+	c->filter_len = policy_broker.length;
+	return 0;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: small file helpers. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker/file.h"
+
+static ssize_t read_full(int fd, char *buf, size_t size)
+{
+	size_t have = 0;
+
+	while (have < size) {
+		ssize_t n = read(fd, buf + have, size - have);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		if (n == 0)
+			break;
+		have += (size_t)n;
+	}
+	return (ssize_t)have;
+}
+
+char *file_read(int dirfd, const char *path, size_t limit, size_t *len, struct err *e)
+{
+	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	char *text = NULL;
+	struct stat st;
+	size_t room;
+	ssize_t n;
+
+	if (fd < 0) {
+		(void)err_sys(e, errno, "cannot open %s", path);
+		return NULL;
+	}
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		(void)err_set(e, "%s is not a regular file", path);
+		goto done;
+	}
+	/* Files in /proc have size 0: they get the limit.  One byte more shows an excess, one ends the text. */
+	room = st.st_size > 0 && (size_t)st.st_size < limit ? (size_t)st.st_size : limit;
+	if ((text = malloc(room + 2)) == NULL) {
+		(void)err_sys(e, ENOMEM, "cannot read %s", path);
+		goto done;
+	}
+	n = read_full(fd, text, room + 1);
+	if (n < 0 || (size_t)n > room) {
+		(void)(n < 0 ? err_sys(e, errno, "cannot read %s", path)
+			     : err_set(e, "%s is larger than %zu bytes", path, room));
+		free(text);
+		text = NULL;
+		goto done;
+	}
+	text[n] = '\0';
+	if (len != NULL)
+		*len = (size_t)n;
+done:
+	close(fd);
+	return text;
+}
+
+int file_trusted(int dirfd, const char *path, struct err *e)
+{
+	struct stat st;
+
+	if (fstatat(dirfd, path, &st, 0) < 0)
+		return err_sys(e, errno, "cannot look at %s", path);
+	if (st.st_uid != 0 && st.st_uid != geteuid())
+		return err_set(e, "%s belongs to uid %u: chown it to root", path, st.st_uid);
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		return err_set(e, "%s can be written by others (mode %04o): chmod go-w it", path, st.st_mode & 07777);
+	return 0;
+}
+
+int file_subdir(int dirfd, const char *name, unsigned mode, struct err *e)
+{
+	struct stat st;
+	int fd;
+
+	if (mkdirat(dirfd, name, (mode_t)mode) < 0 && errno != EEXIST)
+		return err_sys(e, errno, "cannot make directory %s", name);
+	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, errno, "cannot open directory %s", name);
+	if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH))) {
+		close(fd);
+		return err_set(e, "directory %s must belong to uid %u and be writable by nobody else", name, geteuid());
+	}
+	return fd;
+}
+
+int file_write_all(int fd, const void *buf, size_t len)
+{
+	const char *p = buf;
+
+	while (len > 0) {
+		ssize_t n = write(fd, p, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: small file helpers. */
+#ifndef NARLOCK_BROKER_FILE_H
+#define NARLOCK_BROKER_FILE_H
+
+#include <stddef.h>
+
+#include "ipc/err.h"
+
+/* file_read(dirfd, path, limit, len, e): the whole of a regular file of at most LIMIT bytes, NUL-terminated, to be
+ * freed by the caller; NULL on failure (e->code is ENOENT when it does not exist).  LEN may be NULL. */
+char *file_read(int dirfd, const char *path, size_t limit, size_t *len, struct err *e);
+
+/* file_trusted(dirfd, path, e): PATH must belong to uid 0 or to us, and nobody else may write it. */
+int file_trusted(int dirfd, const char *path, struct err *e);
+
+/* file_subdir(dirfd, name, mode, e): make NAME (one component) if it is missing, refuse it if it is no directory of
+ * ours, open it.  Returns a descriptor or -1. */
+int file_subdir(int dirfd, const char *name, unsigned mode, struct err *e);
+
+/* file_write_all(fd, buf, len): write everything; -1 and errno on failure. */
+int file_write_all(int fd, const void *buf, size_t len);
+
+#endif

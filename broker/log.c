@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: lines for the user, on descriptor 2, which guix-daemon passes on raw. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "broker/broker.h"
+#include "broker/file.h"
+#include "broker/log.h"
+
+void log_clean(char *text)
+{
+	for (; *text != '\0'; text++)
+		if (*text < 0x20 || *text > 0x7e)
+			*text = '?';
+}
+
+void log_say(const char *fmt, ...)
+{
+	char line[1200] = "narlock: ";
+	size_t n = strlen(line);
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(line + n, sizeof line - n - 1, fmt, ap);
+	va_end(ap);
+	log_clean(line);
+	n = strlen(line);
+	line[n++] = '\n';
+	(void)file_write_all(FD_LOG, line, n);
+}

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: narinfos of store items, from the cache and from the servers in their order.
+ *
+ * A path goes from server to server until one gives a narinfo that an authorised key signed.  Many paths are under
+ * way at once, each at its own server.  Nothing that comes in is believed before accept() has seen it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "broker/broker.h"
+#include "broker/cache.h"
+#include "broker/log.h"
+#include "broker/signature.h"
+#include "broker/storepath.h"
+
+/* A fetcher that answers nothing for this long while lookups wait is given up. */
+#define SILENCE_MS 120000
+
+static void source_free(struct source *s)
+{
+	free(s->text);
+	memset(s, 0, sizeof *s);
+}
+
+void found_free(struct found *f)
+{
+	source_free(&f->auth);
+	for (unsigned i = 0; i < f->mirror_count; i++)
+		source_free(&f->mirrors[i]);
+	memset(f, 0, sizeof *f);
+}
+
+void found_move(struct found *to, struct found *from)
+{
+	*to = *from;
+	memset(from, 0, sizeof *from);
+}
+
+static void set_reason(struct task *t, const struct broker *b, const char *why)
+{
+	(void)snprintf(t->reason, sizeof t->reason, "server %u of %u: %.180s", t->server + 1u, b->options.url_count, why);
+}
+
+/* A narinfo that was refused: the admin should know, and why. */
+static void refuse(struct broker *b, struct task *t, const char *why)
+{
+	struct audit_line l;
+
+	b->lookups.refused++;
+	set_reason(t, b, why);
+	audit_begin(&b->audit, &l, "narinfo-refused");
+	audit_text(&l, "path", t->path);
+	audit_number(&l, "server", t->server);
+	audit_text(&l, "reason", why);
+	audit_end(&b->audit, &l);
+}
+
+/* Put a narinfo that is (still) unsigned aside: a later server may authorise the same item. */
+static void keep_mirror(struct broker *b, struct task *t, struct source *s)
+{
+	size_t len = strlen(s->text);
+
+	if (t->found.mirror_count == LOOKUP_MIRRORS || b->lookups.kept + len > LIMIT_KEPT_NARINFOS)
+		return;
+	b->lookups.kept += len;
+	t->found.mirrors[t->found.mirror_count++] = *s;
+	memset(s, 0, sizeof *s);
+}
+
+/* Does the query agent's record of this path allow this narinfo? */
+static int recorded(struct broker *b, struct task *t, const struct narinfo *ni)
+{
+	enum record_verdict verdict;
+	struct err e;
+
+	if (!(b->lookups.flags & LOOKUP_RECORDED))
+		return 1;
+	if (record_check(&b->records, ni, &verdict, &e) < 0) {
+		refuse(b, t, e.text);
+		return 0;
+	}
+	if (verdict == RECORD_OTHER)
+		refuse(b, t, "authorised, but it is not the narinfo whose references the daemon was told");
+	return verdict != RECORD_OTHER;
+}
+
+/* Judge a narinfo text.  KEY is NULL, or the remembered fingerprint of the key whose signature was verified when the
+ * text came into the cache.  Takes S.  Returns 1 when T became authorised by it. */
+static int accept_text(struct broker *b, struct task *t, struct source *s, const uint8_t *key)
+{
+	uint8_t fingerprint[32];
+	struct err e;
+
+	if (narinfo_parse(&s->ni, s->text, strlen(s->text), b->store_dir, &e) < 0) {
+		refuse(b, t, e.text);
+		source_free(s);
+		return 0;
+	}
+	if (!narinfo_is_for(&s->ni, t->path)) {
+		refuse(b, t, "it describes another store item than the one asked for");
+		source_free(s);
+		return 0;
+	}
+	if (t->authorised) { /* LOOKUP_ALL: only more places for the same nar are wanted now */
+		if (narinfo_equivalent(&t->found.auth.ni, &s->ni))
+			keep_mirror(b, t, s);
+		source_free(s);
+		return 0;
+	}
+	if (key != NULL && acl_has(&b->acl, key)) {
+		memcpy(fingerprint, key, sizeof fingerprint);
+	} else if (key != NULL || signature_verify(&s->ni, &b->acl, fingerprint, &e) < 0) {
+		set_reason(t, b, key != NULL ? "signed by a key that is not authorised any more" : e.text);
+		keep_mirror(b, t, s);
+		source_free(s);
+		return 0;
+	} else {
+		b->lookups.verified++;
+	}
+	if (!recorded(b, t, &s->ni)) {
+		source_free(s);
+		return 0;
+	}
+	memcpy(t->found.key, fingerprint, sizeof fingerprint);
+	t->found.auth = *s;
+	memset(s, 0, sizeof *s);
+	t->authorised = 1;
+	return 1;
+}
+
+static void put_in_cache(struct broker *b, const struct source *s, enum cache_kind kind, const uint8_t *key, uint32_t ttl)
+{
+	struct cache_entry in = { .text = s->text, .len = strlen(s->text), .kind = kind };
+	const char *hash = storepath_base(s->ni.store_path.at, s->ni.store_path.len, b->store_dir);
+
+	if (b->cache.dir < 0 || s->cached || hash == NULL)
+		return;
+	memcpy(in.key_fpr, key, sizeof in.key_fpr);
+	(void)cache_put(&b->cache, b->options.urls[s->server], hash, time(NULL),
+			ttl == TTL_NOT_TOLD ? -1 : (long)ttl, &in, NULL);
+}
+
+/* The path's story is over: only equivalent mirrors stay, in the order of servers. */
+static void finish(struct broker *b, struct task *t, uint32_t ttl)
+{
+	static const uint8_t no_key[32];
+	struct found *f = &t->found;
+	unsigned kept = 0;
+
+	if (!t->authorised && t->answered == 0 && t->old.text != NULL) {
+		f->auth = t->old; /* every server failed: what was once verified is better than nothing */
+		memcpy(f->key, t->old_key, sizeof f->key);
+		memset(&t->old, 0, sizeof t->old);
+		f->stale = t->authorised = 1;
+	}
+	for (unsigned i = 0; i < f->mirror_count; i++) {
+		b->lookups.kept -= strlen(f->mirrors[i].text);
+		if (t->authorised && narinfo_equivalent(&f->auth.ni, &f->mirrors[i].ni)) {
+			put_in_cache(b, &f->mirrors[i], CACHE_EQUIVALENT, no_key, ttl);
+			f->mirrors[kept++] = f->mirrors[i];
+		} else {
+			source_free(&f->mirrors[i]);
+		}
+	}
+	f->mirror_count = kept;
+	b->lookups.done(b, t->path, t->authorised ? f : NULL, t->reason);
+	found_free(f);
+	source_free(&t->old);
+	t->state = TASK_FREE;
+	b->lookups.active--;
+}
+
+/* Try the cache for T's present server.  Returns 1 when no question is needed. */
+static int from_cache(struct broker *b, struct task *t)
+{
+	struct cache_entry entry;
+	struct source s = { .server = t->server, .cached = 1 };
+	const char *hash = storepath_base(t->path, strlen(t->path), b->store_dir);
+
+	if (b->cache.dir < 0 || (b->lookups.flags & LOOKUP_FRESH) ||
+	    cache_get(&b->cache, b->options.urls[t->server], hash, time(NULL), &entry) < 0)
+		return 0;
+	s.text = entry.text;
+	if (!entry.fresh) {
+		struct err e;
+
+		if (entry.kind == CACHE_AUTHORISED && acl_has(&b->acl, entry.key_fpr) && t->old.text == NULL &&
+		    narinfo_parse(&s.ni, s.text, entry.len, b->store_dir, &e) == 0 && narinfo_is_for(&s.ni, t->path) &&
+		    recorded(b, t, &s.ni)) {
+			memcpy(t->old_key, entry.key_fpr, sizeof t->old_key);
+			t->old = s;
+		} else {
+			free(entry.text);
+		}
+		return 0;
+	}
+	b->lookups.from_cache++;
+	t->answered++;
+	(void)accept_text(b, t, &s, entry.kind == CACHE_AUTHORISED ? entry.key_fpr : NULL);
+	return 1;
+}
+
+static int wants_more(const struct broker *b, const struct task *t)
+{
+	return (!t->authorised || (b->lookups.flags & LOOKUP_ALL)) && t->server < b->options.url_count;
+}
+
+/* Go on until the path waits for a server or is finished. */
+static void advance(struct broker *b, struct task *t, uint32_t ttl)
+{
+	while (wants_more(b, t)) {
+		if (!from_cache(b, t)) {
+			t->state = TASK_QUEUED;
+			return;
+		}
+		t->server++;
+	}
+	finish(b, t, ttl);
+}
+
+static void start(struct broker *b, const char *path)
+{
+	for (unsigned i = 0; i < LIMIT_LOOKUPS; i++) {
+		struct task *t = &b->lookups.tasks[i];
+
+		if (t->state != TASK_FREE)
+			continue;
+		memset(t, 0, sizeof *t);
+		t->path = path;
+		(void)snprintf(t->reason, sizeof t->reason, "no server has it");
+		b->lookups.active++;
+		advance(b, t, TTL_NOT_TOLD);
+		return;
+	}
+}
+
+static void fail_all(struct broker *b, const char *why)
+{
+	/* One server further for each: with nobody to ask they end here, or are asked of a new fetcher. */
+	for (unsigned i = 0; i < LIMIT_LOOKUPS; i++) {
+		struct task *t = &b->lookups.tasks[i];
+
+		while (t->state == TASK_QUEUED) {
+			set_reason(t, b, why);
+			t->server++;
+			advance(b, t, TTL_NOT_TOLD);
+		}
+	}
+}
+
+/* Ask the fetcher what is queued; with no fetcher to be had, all fail. */
+static void send_queued(struct broker *b)
+{
+	struct helper *f = crew_find(b, KIND_FETCH, HELPER_READY);
+	struct err e;
+
+	if (f == NULL && (f = crew_ready(b, KIND_FETCH, &e)) == NULL) {
+		fail_all(b, e.text);
+		return;
+	}
+	for (unsigned i = 0; i < LIMIT_LOOKUPS; i++) {
+		struct task *t = &b->lookups.tasks[i];
+		struct wire_msg m = { .type = MSG_LOOKUP, .server = t->server };
+
+		if (t->state != TASK_QUEUED)
+			continue;
+		/* The low part of an id is the task's place, the high part tells one question from the next there. */
+		m.id = t->id = ++b->lookups.next_id * LIMIT_LOOKUPS + i;
+		memcpy(m.hash_part, storepath_base(t->path, strlen(t->path), b->store_dir), HASH_PART_BYTES);
+		if (crew_send(b, f, &m, -1, &e) != 0)
+			return; /* it reads slowly, or has just died: the next round sees */
+		t->state = TASK_SENT;
+		b->lookups.asked++;
+	}
+}
+
+void lookup_all(struct broker *b, const char *const *paths, size_t count, unsigned flags,
+		void (*done)(struct broker *, const char *, struct found *, const char *))
+{
+	struct lookups *l = &b->lookups;
+	size_t next = 0;
+
+	l->done = done;
+	l->flags = flags;
+	l->last_answer = crew_now();
+	while (next < count || l->active > 0) {
+		while (next < count && l->active < LIMIT_LOOKUPS)
+			start(b, paths[next++]);
+		if (l->active == 0)
+			continue;
+		send_queued(b);
+		if (l->active > 0 && crew_step(b, -1, 1000) < 0) {
+			lookups_lost(b, "the spawner is gone");
+			fail_all(b, "the spawner is gone");
+		}
+		if (l->active > 0 && crew_now() - l->last_answer > SILENCE_MS) {
+			struct helper *f = crew_find(b, KIND_FETCH, HELPER_READY);
+
+			l->last_answer = crew_now();
+			if (f != NULL)
+				crew_kill(b, f, "it is silent");
+		}
+	}
+}
+
+/* --- Answers ------------------------------------------------------------------------------------------------- */
+
+static struct task *by_id(struct broker *b, uint32_t id)
+{
+	struct task *t = &b->lookups.tasks[id % LIMIT_LOOKUPS];
+
+	return t->state == TASK_SENT && t->id == id ? t : NULL;
+}
+
+int lookups_on_part(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
+{
+	struct lookups *l = &b->lookups;
+
+	(void)h;
+	if (l->part_len > 0 && l->part_id != m->id)
+		return err_set(e, "parts of two narinfos are mixed");
+	if (by_id(b, m->id) == NULL)
+		return err_set(e, "a narinfo that nobody asked for");
+	if (m->blob.len == 0 || m->blob.len > LIMIT_NARINFO - l->part_len)
+		return err_set(e, "a narinfo larger than %d bytes, or an empty part", LIMIT_NARINFO);
+	if (l->part == NULL && (l->part = malloc(LIMIT_NARINFO + 1)) == NULL)
+		return err_set(e, "no memory for a narinfo");
+	l->part_id = m->id;
+	memcpy(l->part + l->part_len, m->blob.data, m->blob.len);
+	l->part_len += m->blob.len;
+	return 0;
+}
+
+/* The text that arrived, as a source.  A NUL cannot be in a narinfo, so strings can be used from here on. */
+static int take_text(struct lookups *l, struct source *s)
+{
+	size_t len = l->part_len;
+
+	if (memchr(l->part, '\0', len) != NULL || (s->text = malloc(len + 1)) == NULL)
+		return -1;
+	memcpy(s->text, l->part, len);
+	s->text[len] = '\0';
+	return 0;
+}
+
+int lookups_on_end(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
+{
+	struct lookups *l = &b->lookups;
+	struct task *t = by_id(b, m->id);
+	struct source s = { 0 };
+	char reason[LIMIT_REASON + 1];
+
+	(void)h;
+	if (t == NULL || m->status > NARINFO_DEAD || (l->part_len > 0 && l->part_id != m->id) ||
+	    (m->status == NARINFO_FOUND) != (l->part_len > 0))
+		return err_set(e, "NARINFO_END that does not fit what was asked and sent");
+	l->last_answer = crew_now();
+	s.server = t->server;
+	if (m->status == NARINFO_FOUND && take_text(l, &s) < 0)
+		refuse(b, t, "a NUL byte in it");
+	l->part_len = 0;
+	wire_copy(reason, sizeof reason, m->text);
+	if (m->status == NARINFO_FOUND || m->status == NARINFO_ABSENT)
+		t->answered++;
+	else
+		set_reason(t, b, reason);
+	if (s.text != NULL && accept_text(b, t, &s, NULL))
+		put_in_cache(b, &t->found.auth, CACHE_AUTHORISED, t->found.key, m->ttl);
+	t->server++;
+	advance(b, t, m->ttl);
+	return 0;
+}
+
+void lookups_lost(struct broker *b, const char *why)
+{
+	b->lookups.part_len = 0;
+	for (unsigned i = 0; i < LIMIT_LOOKUPS; i++) {
+		struct task *t = &b->lookups.tasks[i];
+
+		if (t->state != TASK_SENT)
+			continue;
+		set_reason(t, b, why);
+		t->server++;
+		advance(b, t, TTL_NOT_TOLD);
+	}
+}
+
+void lookups_close(struct broker *b)
+{
+	free(b->lookups.part);
+	b->lookups.part = NULL;
+}

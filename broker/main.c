@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: start-up, in the order that the boundary needs.
+ *
+ * Everything that takes rights happens here, before confine(): reading the configuration, making directories, opening
+ * the log, forking the spawner.  After it the process has no capability, no way to the network and no exec. */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker/agent.h"
+#include "broker/broker.h"
+#include "broker/confine.h"
+#include "broker/crypto.h"
+#include "broker/file.h"
+#include "broker/log.h"
+#include "broker/selfcheck.h"
+
+/* Set by the Makefile. */
+#ifndef NARLOCK_LIBEXECDIR
+#define NARLOCK_LIBEXECDIR "/usr/local/libexec/narlock"
+#endif
+#ifndef NARLOCK_SYSCONFDIR
+#define NARLOCK_SYSCONFDIR "/etc"
+#endif
+#ifndef NARLOCK_VERSION
+#define NARLOCK_VERSION "0.1"
+#endif
+
+static const char usage[] =
+	"usage: broker --query | --substitute [--allow-destination=DIR] | --self-check [--urls] | --version | --help\n"
+	"guix-daemon starts this program through libexec/narlock/guix; see narlock(8).\n";
+
+struct arguments {
+	const char *mode;
+	const char *destination;
+	int urls;
+};
+
+static int parse_arguments(struct arguments *a, int argc, char **argv)
+{
+	memset(a, 0, sizeof *a);
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--query") == 0)
+			a->mode = "query";
+		else if (strcmp(argv[i], "--substitute") == 0)
+			a->mode = "substitute";
+		else if (strcmp(argv[i], "--self-check") == 0)
+			a->mode = "self-check";
+		else if (strcmp(argv[i], "--urls") == 0)
+			a->urls = 1;
+		else if (strncmp(argv[i], "--allow-destination=", 20) == 0)
+			a->destination = argv[i] + 20;
+		else
+			return -1;
+	}
+	return a->mode != NULL ? 0 : -1;
+}
+
+/* guix-daemon opens 0, 1, 2 and 4 for us.  Before 1.3 there was no 4: then replies would go to the wrong place. */
+static int check_descriptors(const char *mode)
+{
+	for (int fd = 0; fd < 3; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return -1;
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	}
+	if (strcmp(mode, "self-check") == 0)
+		return 0;
+	if (fcntl(FD_REPLIES, F_GETFD) < 0) {
+		log_say("descriptor 4 is not open: this is not a guix-daemon of version 1.3 or newer, and older ones are not "
+			"supported");
+		return -1;
+	}
+	return fcntl(FD_REPLIES, F_SETFD, FD_CLOEXEC);
+}
+
+static void from_environment(char *out, size_t size, const char *name, const char *fallback)
+{
+	const char *v = getenv(name);
+	size_t n;
+
+	(void)snprintf(out, size, "%s", v != NULL && v[0] == '/' && strlen(v) < size ? v : fallback);
+	for (n = strlen(out); n > 1 && out[n - 1] == '/'; n--)
+		out[n - 1] = '\0';
+}
+
+static const char *proxy(const char *name)
+{
+	const char *v = getenv(name);
+
+	return v != NULL && strlen(v) < LIMIT_URL ? v : "";
+}
+
+static int read_options(struct broker *b)
+{
+	char path[LIMIT_PATH + 32], *discovered;
+	const char *text = getenv("_NIX_OPTIONS");
+	int rc;
+
+	if (text != NULL && strlen(text) > LIMIT_OPTIONS) {
+		log_say("warning: _NIX_OPTIONS is longer than %d bytes and is ignored", LIMIT_OPTIONS);
+		text = NULL;
+	}
+	(void)snprintf(path, sizeof path, "%s/discover/publish", b->state_dir);
+	discovered = file_read(AT_FDCWD, path, LIMIT_OPTIONS, NULL, NULL);
+	rc = options_parse(&b->options, text, discovered);
+	free(discovered);
+	if (b->options.urls_dropped > 0)
+		log_say("warning: %u substitute URLs are ignored (too long, not printable, or more than %d)",
+			b->options.urls_dropped, LIMIT_SERVERS);
+	return rc;
+}
+
+/* The file in which the fetcher remembers absences: its own, since it is the fetcher who writes it. */
+static void make_fetch_state(struct broker *b, int state, uint32_t uid, uint32_t gid)
+{
+	struct stat st;
+
+	if (mkdirat(state, "fetch", 0700) == 0 && fchownat(state, "fetch", uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+		(void)unlinkat(state, "fetch", AT_REMOVEDIR);
+	if (fstatat(state, "fetch", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) && st.st_uid == uid)
+		(void)snprintf(b->fetch_state, sizeof b->fetch_state, "%s/fetch/state", b->conf.state_directory);
+}
+
+/* Directories of ours.  What cannot be had is done without, but for the records (see agent_allowed). */
+static void make_directories(struct broker *b, uint32_t uid, uint32_t gid)
+{
+	char parent[LIMIT_PATH];
+	struct err e;
+	int state;
+
+	(void)snprintf(parent, sizeof parent, "%s", b->conf.audit_log);
+	if (parent[0] != '\0')
+		(void)mkdir(dirname(parent), 0755);
+	b->cache_fd = b->spool_fd = b->record_fd = -1;
+	if ((state = file_subdir(AT_FDCWD, b->conf.state_directory, 0711, &e)) < 0) {
+		log_say("warning: %s", e.text);
+		return;
+	}
+	if ((b->cache_fd = file_subdir(state, "cache", 0700, &e)) < 0 ||
+	    (b->record_fd = file_subdir(state, "records", 0700, &e)) < 0)
+		log_say("warning: %s/%s", b->conf.state_directory, e.text);
+	b->spool_fd = b->conf.spool_directory[0] != '\0' ? file_subdir(AT_FDCWD, b->conf.spool_directory, 0700, &e)
+							 : file_subdir(state, "spool", 0700, &e);
+	if (b->spool_fd < 0)
+		log_say("warning: %s", e.text);
+	if (b->crew.demand.isolation == ISOLATE_USER)
+		make_fetch_state(b, state, uid, gid);
+	close(state);
+}
+
+/* An ACL that does not exist is made from this machine's own key, as stock guix does. */
+static void make_acl(struct broker *b)
+{
+	enum acl_origin origin;
+	struct err e;
+
+	if (acl_load(&b->acl, b->config_dir, &origin, &e) < 0)
+		return; /* told at the first command */
+	if (origin == ACL_SIGNING_KEY && acl_create(b->config_dir, &e) == 0)
+		log_say("%s/acl was missing: made it with the key of %s/signing-key.pub", b->config_dir, b->config_dir);
+	else if (origin == ACL_SIGNING_KEY)
+		log_say("%s/acl is missing; the key of signing-key.pub counts as authorised (%s)", b->config_dir, e.text);
+	else if (origin == ACL_EMPTY)
+		log_say("warning: there is no %s/acl: no server is authorised (guix archive --authorize)", b->config_dir);
+}
+
+static int configure(struct broker *b, const struct arguments *a, struct err *e)
+{
+	const char *conf = getenv("NARLOCK_CONF");
+
+	conf_defaults(&b->conf, b->state_dir);
+	if (conf_read(&b->conf, conf != NULL ? conf : NARLOCK_SYSCONFDIR "/narlock/narlock.conf", e) < 0)
+		return -1;
+	if (a->destination != NULL) {
+		b->by_hand = 1;
+		if (b->conf.destination_count == CONF_DESTINATIONS || a->destination[0] != '/' ||
+		    strlen(a->destination) >= LIMIT_PATH)
+			return err_set(e, "--allow-destination takes an absolute path, and narlock.conf must leave room for it");
+		(void)snprintf(b->conf.destinations[b->conf.destination_count++], LIMIT_PATH, "%s", a->destination);
+	}
+	return 0;
+}
+
+/* Plan how helpers are kept apart; the choice follows from who we are and what the admin demands. */
+static int plan_helpers(struct broker *b, struct spawner_plan *p, struct err *e)
+{
+	memset(p, 0, sizeof *p);
+	p->libexec = NARLOCK_LIBEXECDIR;
+	p->ca_bundle = b->conf.ca_bundle;
+	p->hidden[0] = b->store_dir;
+	p->hidden[1] = b->state_dir;
+	p->uid = geteuid();
+	p->gid = getegid();
+	p->isolation = p->uid == 0 ? ISOLATE_USER : b->conf.require_less ? ISOLATE_LOWERED : ISOLATE_NAMESPACE;
+	b->crew.demand.isolation = p->isolation;
+	return p->isolation == ISOLATE_USER ? conf_helper_ids(&b->conf, &p->uid, &p->gid, e) : 0;
+}
+
+/* All that needs rights.  On failure the agent stays, and gives nothing. */
+static int start_up(struct broker *b, const struct arguments *a, struct confinement *c, struct err *e)
+{
+	struct spawner_plan plan;
+
+	if (configure(b, a, e) < 0)
+		return -1;
+	audit_open(&b->audit, b->conf.audit_log, a->mode);
+	if (plan_helpers(b, &plan, e) < 0 || crypto_init(e) < 0)
+		return -1;
+	make_directories(b, plan.uid, plan.gid);
+	plan.fetch_state = b->fetch_state;
+	if (b->record_fd < 0 && !b->by_hand && strcmp(a->mode, "self-check") != 0)
+		return err_set(e, "%s cannot be used: the references told to the daemon and the nar installed could not be kept "
+			       "together", b->conf.state_directory);
+	cache_init(&b->cache, b->cache_fd);
+	if (b->record_fd >= 0 && record_open(&b->records, b->record_fd, getppid(), e) < 0)
+		return -1;
+	make_acl(b);
+	if (crew_start(b, &plan, e) < 0)
+		return -1;
+	return confine(b, c, e);
+}
+
+int main(int argc, char **argv)
+{
+	static struct broker b; /* large, and the one of this process */
+	struct arguments a;
+	struct confinement c = { 0, 0, 0, 0 };
+	struct err e = { 0, "" };
+
+	if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0))
+		return printf("narlock %s\n", NARLOCK_VERSION) < 0;
+	if (parse_arguments(&a, argc, argv) < 0 || check_descriptors(a.mode) < 0) {
+		int asked = argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+
+		if (asked || a.mode == NULL)
+			(void)file_write_all(asked ? 1 : FD_LOG, usage, strlen(usage));
+		return asked ? 0 : 2;
+	}
+	(void)umask(022);
+	(void)signal(SIGPIPE, SIG_IGN);
+	b.mode = a.mode;
+	b.crew.channel = b.audit.fd = b.cache_fd = b.cache.dir = b.spool_fd = b.record_fd = -1;
+	b.http_proxy = proxy("http_proxy");
+	b.https_proxy = proxy("https_proxy");
+	from_environment(b.store_dir, sizeof b.store_dir, "NIX_STORE_DIR", "/gnu/store");
+	from_environment(b.state_dir, sizeof b.state_dir, "GUIX_STATE_DIRECTORY", "/var/guix");
+	from_environment(b.config_dir, sizeof b.config_dir, "GUIX_CONFIGURATION_DIRECTORY", "/etc/guix");
+	if (getenv("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES") != NULL)
+		log_say("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES is ignored: narlock installs nothing that is not signed");
+	if (read_options(&b) < 0)
+		(void)snprintf(b.refusal, sizeof b.refusal, "no memory");
+	else if (start_up(&b, &a, &c, &e) < 0)
+		(void)snprintf(b.refusal, sizeof b.refusal, "%s", e.text);
+	if (strcmp(a.mode, "self-check") == 0)
+		return selfcheck(&b, &c, a.urls);
+	return strcmp(a.mode, "query") == 0 ? agent_query(&b) : agent_substitute(&b);
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: what the daemon tells through _NIX_OPTIONS and the environment. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/options.h"
+
+/* guix's own servers, used when nobody names any. */
+static const char default_urls[] = "https://bordeaux.guix.gnu.org https://ci.guix.gnu.org";
+
+/* At most this many neighbours found by guix-daemon --discover, as in stock guix. */
+#define MAX_DISCOVERED 50
+
+static const char *const prefix = "untrusted-";
+
+/* The value of KEY or, where the CLIENT has a say, of untrusted-KEY, which goes first, as in stock guix. */
+static const char *find(char *const *lines, size_t count, const char *key, int client)
+{
+	const char *value = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		const char *line = lines[i];
+		int untrusted = strncmp(line, prefix, strlen(prefix)) == 0;
+
+		if (untrusted)
+			line += strlen(prefix);
+		if (strncmp(line, key, strlen(key)) == 0 && line[strlen(key)] == '=' &&
+		    (untrusted ? client : value == NULL))
+			value = line + strlen(key) + 1;
+	}
+	return value;
+}
+
+/* Only what could be a URL and is safe to print: printable ASCII without spaces (the caller splits at those). */
+static int plain(const char *s)
+{
+	for (; *s != '\0'; s++)
+		if (*s <= 0x20 || *s >= 0x7f)
+			return 0;
+	return 1;
+}
+
+static void add_urls(struct options *o, char *text, unsigned most)
+{
+	char *word, *rest = text;
+
+	while ((word = strtok_r(rest, " \t\n", &rest)) != NULL) {
+		size_t n = strlen(word);
+
+		while (n > 1 && word[n - 1] == '/')
+			word[--n] = '\0';
+		if (n > LIMIT_URL || !plain(word) || o->url_count >= most)
+			o->urls_dropped++;
+		else
+			o->urls[o->url_count++] = word;
+	}
+}
+
+static int flag(const char *value)
+{
+	return value != NULL && (strcmp(value, "true") == 0 || strcmp(value, "yes") == 0 || atoi(value) > 0);
+}
+
+int options_parse(struct options *o, const char *text, const char *discovered)
+{
+	char *lines[256], *copy, *urls, *line, *rest;
+	const char *value;
+	size_t count = 0;
+
+	memset(o, 0, sizeof *o);
+	text = text != NULL ? text : "";
+	discovered = discovered != NULL ? discovered : "";
+	if ((copy = strdup(text)) == NULL)
+		return -1;
+	for (rest = copy; (line = strsep(&rest, "\n")) != NULL && count < sizeof lines / sizeof lines[0];)
+		if (*line != '\0')
+			lines[count++] = line;
+	if (!flag(find(lines, count, "discover", 0)))
+		discovered = "";
+	if ((value = find(lines, count, "substitute-urls", 1)) == NULL)
+		value = default_urls;
+	/* One buffer for both lists: neighbours first, as they are nearest. */
+	if ((o->buffer = malloc(strlen(discovered) + strlen(value) + 2)) == NULL) {
+		free(copy);
+		return -1;
+	}
+	memcpy(o->buffer, discovered, strlen(discovered) + 1);
+	urls = o->buffer + strlen(discovered) + 1;
+	memcpy(urls, value, strlen(value) + 1);
+	add_urls(o, o->buffer, MAX_DISCOVERED);
+	add_urls(o, urls, LIMIT_SERVERS);
+	o->traces = flag(find(lines, count, "print-extended-build-trace", 1));
+	o->deduplicate = flag(find(lines, count, "deduplicate", 0));
+	value = find(lines, count, "terminal-columns", 1);
+	o->columns = value != NULL && atoi(value) >= 20 && atoi(value) <= 1000 ? (unsigned)atoi(value) : 80;
+	free(copy);
+	return 0;
+}
+
+void options_free(struct options *o)
+{
+	free(o->buffer);
+	memset(o, 0, sizeof *o);
+}

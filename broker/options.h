@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: what the daemon tells through _NIX_OPTIONS and the environment. */
+#ifndef NARLOCK_BROKER_OPTIONS_H
+#define NARLOCK_BROKER_OPTIONS_H
+
+#include <stddef.h>
+
+#include "ipc/limits.h"
+
+/* Everything points into `buffer' or into static text. */
+struct options {
+	char *buffer;                      /* owned */
+	const char *urls[LIMIT_SERVERS];   /* substitute servers, in order of preference; no trailing slash */
+	unsigned url_count, urls_dropped;  /* how many more there were than LIMIT_SERVERS */
+	int traces;                        /* `@ download-...' lines instead of a progress bar */
+	int deduplicate;
+	unsigned columns;                  /* of the client's terminal */
+};
+
+/* options_parse(o, text, discovered): TEXT is the value of _NIX_OPTIONS or NULL, DISCOVERED the text of guix's list of
+ * neighbours (one URL a line) or NULL; it counts only when TEXT says discover=true.  Unknown keys and lines
+ * are skipped.  Returns -1 only when memory is short. */
+int options_parse(struct options *o, const char *text, const char *discovered);
+
+void options_free(struct options *o);
+
+#endif

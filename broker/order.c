@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: one order of a nar: fetcher, unpacker and spool at work together.
+ *
+ * The bytes go from the fetcher straight to the unpacker and from there to the spool.  What the two say about them only
+ * helps to explain a failure: the nar is good when its size and hash are, and bad otherwise. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "broker/broker.h"
+#include "broker/trace.h"
+
+/* Neither bytes nor frames for this long, and the fetcher is given up.  It has stall rules of its own, far shorter;
+ * this is for one that hangs. */
+#define SILENCE_MS 150000
+
+static void set_reason(struct order *o, const char *why)
+{
+	if (o->reason[0] == '\0')
+		(void)snprintf(o->reason, sizeof o->reason, "%s", why);
+}
+
+/* --- Messages ------------------------------------------------------------------------------------------------- */
+
+int order_on_begin(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
+{
+	struct order *o = &b->order;
+	struct wire_msg u = { .type = MSG_UNPACK, .method = m->method, .max_bytes = o->nar_size,
+			      .dictionary = (uint32_t)b->conf.lzip_dictionary };
+
+	if (m->id != o->id || m->candidate >= o->index_count || m->method < METHOD_NONE || m->method > METHOD_ZSTD)
+		return err_set(e, "NAR_BEGIN that does not fit the order");
+	h->state = HELPER_STREAMING;
+	o->begun = 1;
+	o->candidate = m->candidate;
+	o->place = o->index[m->candidate];
+	o->method = m->method;
+	o->size = m->size;
+	o->last_news = o->first_byte_ms = crew_now();
+	for (uint64_t w = b->conf.zstd_window; w > 1; w >>= 1)
+		u.window_log++;
+	trace_started(b, &o->places[o->place], o->size);
+	if (o->unpack != NULL && crew_send(b, o->unpack, &u, -1, e) == 0)
+		o->unpack->state = HELPER_STREAMING;
+	else
+		set_reason(o, "the unpacker is gone");
+	return 0;
+}
+
+int order_on_progress(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
+{
+	struct order *o = &b->order;
+	char source[LIMIT_SOURCE + 1];
+
+	(void)h;
+	if (m->id != o->id || m->bytes < o->fetched)
+		return err_set(e, "NAR_PROGRESS that does not fit the order");
+	o->fetched = m->bytes;
+	o->last_news = crew_now();
+	wire_copy(source, sizeof source, m->text);
+	if (o->begun)
+		trace_progress(b, o->fetched, source);
+	return 0;
+}
+
+int order_on_end(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
+{
+	struct order *o = &b->order;
+	char reason[LIMIT_REASON + 1];
+
+	if (m->id != o->id || m->status > NAR_CANCELLED || m->bytes < o->fetched ||
+	    (m->status == NAR_DONE && (!o->begun || m->candidate != o->candidate)))
+		return err_set(e, "NAR_END that does not fit the order");
+	h->state = HELPER_READY;
+	o->fetch_ended = 1;
+	o->fetch_status = m->status;
+	o->fetched = m->bytes;
+	o->last_news = crew_now();
+	if (m->status != NAR_DONE) {
+		wire_copy(reason, sizeof reason, m->text);
+		set_reason(o, reason);
+	}
+	return 0;
+}
+
+int order_on_unpacked(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
+{
+	struct order *o = &b->order;
+	char reason[LIMIT_REASON + 1];
+
+	if (h != o->unpack || m->status > UNPACK_FAILED || m->out > o->nar_size)
+		return err_set(e, "UNPACKED that does not fit the order");
+	h->state = HELPER_DONE;
+	o->unpack_ended = 1;
+	o->unpack_status = m->status;
+	if (m->status != UNPACK_DONE) {
+		wire_copy(reason, sizeof reason, m->text);
+		set_reason(o, reason);
+	}
+	return 0;
+}
+
+void order_lost(struct broker *b, struct helper *h, const char *why)
+{
+	struct order *o = &b->order;
+
+	if (!o->active || (h != o->fetch && h != o->unpack))
+		return;
+	set_reason(o, why);
+	if (h == o->fetch)
+		o->fetch = NULL;
+	else
+		o->unpack = NULL;
+}
+
+void order_reset(struct broker *b)
+{
+	uint32_t id = b->order.id;
+
+	memset(&b->order, 0, sizeof b->order);
+	b->order.id = id + 1;
+}
+
+/* --- The order -------------------------------------------------------------------------------------------------- */
+
+/* CANDIDATE frames for what has not failed, then ORDER with the unpacker's input. */
+static int send_order(struct broker *b, struct err *e)
+{
+	struct order *o = &b->order;
+	struct wire_msg m = { .type = MSG_ORDER, .id = o->id, .nar_size = o->nar_size };
+
+	for (unsigned i = 0; i < o->index_count; i++) {
+		const struct place *p = &o->places[o->index[i]];
+		struct wire_msg c = { .type = MSG_CANDIDATE, .id = o->id, .index = (uint16_t)i, .server = p->server,
+				      .size = p->file_size, .text = wire_str(p->compression), .text2 = wire_str(p->url) };
+
+		if (crew_send(b, o->fetch, &c, -1, e) != 0)
+			return err_set(e, "the fetcher does not take the order");
+	}
+	/* No honest encoding of a nar is much larger than the nar. */
+	m.max_bytes = o->nar_size + o->nar_size / 8 + (1 << 20);
+	if (crew_send(b, o->fetch, &m, o->unpack->in, e) != 0)
+		return err_set(e, "the fetcher does not take the order");
+	o->fetch->state = HELPER_ORDERED;
+	close(o->unpack->in); /* the fetcher's alone now, so that its end is the end */
+	o->unpack->in = -1;
+	return 0;
+}
+
+/* Read all that is there, within reason, before looking at the helpers again. */
+static int drain(struct broker *b, struct spool *spool, struct err *e)
+{
+	struct order *o = &b->order;
+
+	for (int i = 0; i < 64; i++) {
+		int rc = spool_take(spool, o->unpack->out, e);
+
+		if (rc == 1) {
+			o->last_news = crew_now();
+			continue;
+		}
+		if (rc == 0)
+			o->out_ended = 1;
+		return rc < 0 ? -1 : 0;
+	}
+	return 0;
+}
+
+static int finished(const struct order *o)
+{
+	if (o->fetch == NULL || o->unpack == NULL)
+		return 1;
+	if (o->fetch_ended && !o->begun) /* nothing will ever come */
+		return 1;
+	return o->fetch_ended && o->unpack_ended && o->out_ended;
+}
+
+/* Returns 0 when the conversation came to its end, or -1 for a failure here or a nar that is too long. */
+static int pump(struct broker *b, struct spool *spool, struct err *e)
+{
+	struct order *o = &b->order;
+
+	while (!finished(o)) {
+		/* An unpacker that failed reads no more: the fetcher sees that at its next write, and ends, too. */
+		int fd = o->begun && !o->out_ended ? o->unpack->out : -1;
+
+		if (crew_step(b, fd, 1000) < 0)
+			return err_sys(e, EPIPE, "the spawner is gone");
+		if (fd >= 0 && o->unpack != NULL && o->unpack->out == fd && drain(b, spool, e) < 0)
+			return -1;
+		if (crew_now() - o->last_news > SILENCE_MS && o->fetch != NULL)
+			crew_kill(b, o->fetch, "it is silent");
+	}
+	return 0;
+}
+
+/* Bring both helpers to a state from which the next order can start. */
+static void settle(struct broker *b)
+{
+	struct order *o = &b->order;
+	struct wire_msg cancel = { .type = MSG_CANCEL, .id = o->id };
+	int64_t limit = crew_now() + 5000;
+
+	if (o->unpack != NULL)
+		crew_release(b, o->unpack); /* closes its ends */
+	o->unpack = NULL;
+	if (o->fetch != NULL && !o->fetch_ended && crew_send(b, o->fetch, &cancel, -1, NULL) != 0)
+		crew_kill(b, o->fetch, "it does not read its frames");
+	while (o->fetch != NULL && !o->fetch_ended) {
+		if (crew_step(b, -1, 100) < 0)
+			break;
+		if (crew_now() > limit && o->fetch != NULL)
+			crew_kill(b, o->fetch, "it does not stop");
+	}
+	o->active = 0;
+}
+
+static enum order_result judge(struct order *o, struct spool *spool, const uint8_t nar_hash[32], int lost,
+			       struct err *e)
+{
+	int complete = o->unpack_ended && o->unpack_status == UNPACK_DONE && o->out_ended;
+
+	spool_digest(spool, o->digest);
+	if (complete && spool->size == o->nar_size && memcmp(o->digest, nar_hash, 32) == 0)
+		return ORDER_GOOD;
+	if (complete && o->fetch_status == NAR_DONE) {
+		(void)err_set(e, spool->size == o->nar_size ? "the nar has another hash than the signed one"
+							 : "the nar has %llu bytes, not %llu",
+			      (unsigned long long)spool->size, (unsigned long long)o->nar_size);
+		return ORDER_DIFFERENT;
+	}
+	(void)err_set(e, "%s", o->reason[0] ? o->reason : o->begun ? "the nar ended early" : "no place could be reached");
+	if (lost)
+		return ORDER_LOCAL;
+	return o->begun ? ORDER_FAILED : ORDER_EXHAUSTED;
+}
+
+enum order_result order_nar(struct broker *b, struct place *places, unsigned count, uint64_t nar_size,
+			    const uint8_t nar_hash[32], struct spool *spool, struct err *e)
+{
+	struct order *o = &b->order;
+	enum order_result result;
+	int pumped, lost;
+
+	order_reset(b);
+	o->places = places;
+	o->nar_size = nar_size;
+	for (unsigned i = 0; i < count && o->index_count < LIMIT_CANDIDATES; i++)
+		if (!places[i].failed)
+			o->index[o->index_count++] = (uint16_t)i;
+	if (o->index_count == 0)
+		return (void)err_set(e, "no place to get it from"), ORDER_EXHAUSTED;
+	if (crew_ask(b, KIND_FETCH) < 0 || (o->unpack = crew_ready(b, KIND_UNPACK, e)) == NULL ||
+	    (o->fetch = crew_ready(b, KIND_FETCH, e)) == NULL)
+		return ORDER_LOCAL;
+	if ((o->unpack = crew_find(b, KIND_UNPACK, HELPER_READY)) == NULL) /* it may have died while we waited */
+		return (void)err_set(e, "the unpacker ended"), ORDER_LOCAL;
+	o->active = 1;
+	o->begin_ms = o->last_news = crew_now();
+	o->fetch_verified = o->fetch->verified, o->fetch_claimed = o->fetch->claimed;
+	o->unpack_verified = o->unpack->verified, o->unpack_claimed = o->unpack->claimed;
+	o->unpack->state = HELPER_ORDERED;
+	pumped = send_order(b, e);
+	if (pumped == 0) {
+		(void)crew_ask(b, KIND_UNPACK); /* a spare one for the next item starts while this one is fetched */
+		pumped = pump(b, spool, e);
+	}
+	o->end_ms = crew_now();
+	lost = o->fetch == NULL || o->unpack == NULL;
+	settle(b);
+	if (pumped == 0)
+		result = judge(o, spool, nar_hash, lost, e);
+	else
+		result = o->begun && e->code == 0 ? ORDER_FAILED : ORDER_LOCAL;
+	if (o->begun && (result == ORDER_FAILED || result == ORDER_DIFFERENT))
+		places[o->place].failed = 1;
+	o->places = NULL;
+	return result;
+}

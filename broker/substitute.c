@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: one substitute from the daemon's command to its one-line answer. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "broker/broker.h"
+#include "broker/file.h"
+#include "broker/log.h"
+#include "broker/nixbase32.h"
+#include "broker/remove.h"
+#include "broker/restore.h"
+#include "broker/storepath.h"
+#include "broker/substitute.h"
+#include "broker/trace.h"
+
+/* Orders that are lost to a helper's end, not to a place, before an item is given up. */
+#define MAX_LOST 3
+
+struct job {
+	const char *path, *dest;
+	const char *name;          /* last component of dest */
+	char parent[LIMIT_PATH];   /* directory of dest */
+	int parent_fd, links_fd;
+	struct found found;
+	char lookup_reason[LIMIT_REASON + 1];
+	struct place *places;      /* LIMIT_CANDIDATES of them */
+	unsigned place_count;
+	int different;             /* a complete nar with another hash was seen */
+	uint8_t digest[32];        /* its hash */
+	unsigned lost;
+	enum order_result result;
+	struct place used;
+	uint64_t fetched;
+	int64_t begin, looked, fetched_at, end;
+	struct restore_stats stats;
+	struct err why;
+};
+
+/* --- Where to write ------------------------------------------------------------------------------------------ */
+
+static int inside(const char *path, const char *dir)
+{
+	size_t n = strlen(dir);
+
+	while (n > 1 && dir[n - 1] == '/')
+		n--;
+	return strncmp(path, dir, n) == 0 && path[n] == '/';
+}
+
+/* No component of DEST may be empty, "." or "..": it is compared as text. */
+static int clean_path(const char *p)
+{
+	if (p[0] != '/' || strlen(p) >= LIMIT_PATH)
+		return 0;
+	while (*p == '/') {
+		size_t n = strcspn(p + 1, "/");
+
+		if (n == 0 || n > 255 || (p[1] == '.' && (n == 1 || (n == 2 && p[2] == '.'))))
+			return 0;
+		p += 1 + n;
+	}
+	return 1;
+}
+
+/* In the store: the path itself, or PATH.tmp for a repair.  Elsewhere: where the configuration allows. */
+static int dest_allowed(const struct broker *b, const char *path, const char *dest)
+{
+	size_t n = strlen(path);
+
+	if (strncmp(dest, path, n) == 0 && (dest[n] == '\0' || strcmp(dest + n, ".tmp") == 0))
+		return 1;
+	if (inside(dest, b->store_dir) || inside(dest, b->state_dir))
+		return 0;
+	for (unsigned i = 0; i < b->conf.destination_count; i++)
+		if (inside(dest, b->conf.destinations[i]))
+			return 1;
+	return 0;
+}
+
+static int open_destination(struct broker *b, struct job *j)
+{
+	if (storepath_check(j->path, b->store_dir) < 0)
+		return err_set(&j->why, "'%s' does not name a store item of %s", j->path, b->store_dir);
+	if (!clean_path(j->dest) || !dest_allowed(b, j->path, j->dest))
+		return err_set(&j->why, "destination '%s' is not allowed (allow-destination in narlock.conf)", j->dest);
+	j->name = strrchr(j->dest, '/') + 1;
+	(void)snprintf(j->parent, sizeof j->parent, "%.*s", (int)(j->name - j->dest - 1), j->dest);
+	if (j->parent[0] == '\0')
+		(void)snprintf(j->parent, sizeof j->parent, "/");
+	if ((j->parent_fd = open(j->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return err_sys(&j->why, errno, "cannot open %s", j->parent);
+	if (b->options.deduplicate && strcmp(j->parent, b->store_dir) == 0) {
+		/* Best effort, as in stock guix: without it files are only not shared. */
+		(void)mkdirat(j->parent_fd, ".links", 0755);
+		j->links_fd = openat(j->parent_fd, ".links", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	}
+	return 0;
+}
+
+/* --- What to fetch, and from where --------------------------------------------------------------------------------- */
+
+static void on_found(struct broker *b, const char *path, struct found *f, const char *reason)
+{
+	struct job *j = b->job;
+
+	(void)path;
+	if (f != NULL)
+		found_move(&j->found, f);
+	(void)snprintf(j->lookup_reason, sizeof j->lookup_reason, "%s", reason);
+}
+
+static void copy_text(char *dst, size_t size, struct narinfo_text t)
+{
+	(void)snprintf(dst, size, "%.*s", (int)(t.len < size ? t.len : size - 1), t.at);
+}
+
+static void add_places(struct job *j, const struct source *s)
+{
+	for (size_t g = 0; g < s->ni.group_count && j->place_count < LIMIT_CANDIDATES; g++) {
+		const struct narinfo_group *group = &s->ni.groups[g];
+		struct place *p = &j->places[j->place_count], *q = j->places;
+
+		if (group->url.len > LIMIT_URL || group->compression.len > LIMIT_COMPRESSION)
+			continue;
+		memset(p, 0, sizeof *p);
+		p->server = s->server;
+		p->file_size = group->file_size;
+		copy_text(p->url, sizeof p->url, group->url);
+		copy_text(p->compression, sizeof p->compression, group->compression);
+		while (q < p && (q->server != p->server || strcmp(q->url, p->url) != 0))
+			q++;
+		if (q == p) /* not a place that was there (and perhaps tried) before */
+			j->place_count++;
+	}
+}
+
+static void look(struct broker *b, struct job *j, unsigned flags)
+{
+	found_free(&j->found);
+	if (b->record_fd < 0) /* only in a process started by hand: main.c refuses otherwise */
+		flags &= ~(unsigned)LOOKUP_RECORDED;
+	lookup_all(b, &j->path, 1, flags, on_found);
+	if (j->found.auth.text == NULL)
+		return;
+	/* The order of servers: mirrors before the authorised one were listed before it. */
+	for (unsigned i = 0; i < j->found.mirror_count && j->found.mirrors[i].server < j->found.auth.server; i++)
+		add_places(j, &j->found.mirrors[i]);
+	add_places(j, &j->found.auth);
+	for (unsigned i = 0; i < j->found.mirror_count; i++)
+		add_places(j, &j->found.mirrors[i]);
+}
+
+/* --- One attempt ------------------------------------------------------------------------------------------------------ */
+
+static int store_room(const struct job *j, uint64_t size, struct err *e)
+{
+	struct statvfs v;
+
+	if (fstatvfs(j->parent_fd, &v) < 0)
+		return err_sys(e, errno, "cannot look at %s", j->parent);
+	if (v.f_bavail * v.f_frsize < size)
+		return err_sys(e, ENOSPC, "the nar needs %llu bytes in %s, %llu are free", (unsigned long long)size, j->parent,
+			       (unsigned long long)(v.f_bavail * v.f_frsize));
+	return 0;
+}
+
+/* The verified bytes go to the store. */
+static int install(struct broker *b, struct job *j, struct spool *spool, struct err *e)
+{
+	struct restore_options o = { .links_fd = j->links_fd, .nar_sha256 = j->found.auth.ni.nar_hash };
+	const uint8_t *nar;
+	int rc;
+
+	/* guix-daemon removes what stands in the way before it asks; so does stock guix. */
+	if (remove_tree(j->parent_fd, j->name, e) < 0 || (nar = spool_map(spool, e)) == NULL)
+		return -1;
+	rc = restore_nar(j->parent_fd, j->name, nar, spool->size, &o, &j->stats, e);
+	spool_unmap(spool, nar);
+	if (rc == 0 && b->conf.sync_item && (rc = restore_sync(j->parent_fd, e)) < 0)
+		(void)remove_tree(j->parent_fd, j->name, NULL);
+	return rc;
+}
+
+/* Returns 1 when installed, 0 when another place may do, -1 when it is hopeless. */
+static int attempt(struct broker *b, struct job *j)
+{
+	const struct narinfo *ni = &j->found.auth.ni;
+	struct spool spool;
+	int in_memory, rc = 0;
+
+	if (spool_room(b->spool_fd, ni->nar_size, b->conf.spool_memory, &in_memory, &j->why) < 0 ||
+	    store_room(j, ni->nar_size, &j->why) < 0 ||
+	    spool_open(&spool, b->spool_fd, ni->nar_size, in_memory, &j->why) < 0)
+		return -1;
+	j->result = order_nar(b, j->places, j->place_count, ni->nar_size, ni->nar_hash, &spool, &j->why);
+	j->fetched = b->order.fetched;
+	if (b->order.begun)
+		j->used = j->places[b->order.place];
+	switch (j->result) {
+	case ORDER_GOOD:
+		j->fetched_at = crew_now();
+		rc = install(b, j, &spool, &j->why) < 0 ? -1 : 1;
+		break;
+	case ORDER_DIFFERENT:
+		j->different = 1;
+		memcpy(j->digest, b->order.digest, sizeof j->digest);
+		break;
+	case ORDER_LOCAL:
+		rc = ++j->lost >= MAX_LOST || j->why.code == ENOSPC ? -1 : 0;
+		break;
+	default:
+		break;
+	}
+	spool_close(&spool);
+	trace_end(b, j->fetched, rc == 1);
+	return rc;
+}
+
+static int left(const struct job *j)
+{
+	for (unsigned i = 0; i < j->place_count; i++)
+		if (!j->places[i].failed)
+			return 1;
+	return 0;
+}
+
+/* Try all places of one lookup. */
+static int try_places(struct broker *b, struct job *j)
+{
+	while (left(j)) {
+		int rc = attempt(b, j);
+
+		if (rc != 0)
+			return rc;
+		log_say("%s: %s%s", j->path, j->why.text, left(j) ? "; trying the next place" : "");
+		if (j->result == ORDER_EXHAUSTED) /* each of them was tried by the fetcher */
+			for (unsigned i = 0; i < j->place_count; i++)
+				j->places[i].failed = 1;
+	}
+	return 0;
+}
+
+/* First with what the nearest authorised narinfo says; then with what every server says now. */
+static int run(struct broker *b, struct job *j)
+{
+	static const unsigned rounds[] = { LOOKUP_RECORDED, LOOKUP_RECORDED | LOOKUP_FRESH | LOOKUP_ALL };
+
+	if (open_destination(b, j) < 0)
+		return -1;
+	for (unsigned r = 0; r < 2; r++) {
+		int rc;
+
+		look(b, j, rounds[r]);
+		if (j->looked == 0)
+			j->looked = crew_now();
+		if (j->found.auth.text == NULL) {
+			if (r == 0)
+				(void)err_set(&j->why, "no authorised substitute: %s", j->lookup_reason);
+			return 0;
+		}
+		if ((rc = try_places(b, j)) != 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* --- The answer ------------------------------------------------------------------------------------------------------- */
+
+static void reply(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static void reply(const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	(void)file_write_all(FD_REPLIES, line, (size_t)n); /* one write: the daemon takes what one read gives */
+}
+
+static void record(struct broker *b, const struct job *j, const char *verdict)
+{
+	const struct narinfo *ni = &j->found.auth.ni;
+	const struct order *o = &b->order;
+	char hash[56] = "", key[65] = "", url[2 * LIMIT_URL + 2] = "";
+	struct audit_line l;
+
+	audit_begin(&b->audit, &l, "substitute");
+	audit_text(&l, "verdict", verdict);
+	audit_text(&l, "path", j->path);
+	if (strcmp(j->path, j->dest) != 0)
+		audit_text(&l, "destination", j->dest);
+	if (j->found.auth.text != NULL) {
+		nixbase32_encode(hash, ni->nar_hash, 32);
+		for (int i = 0; i < 32; i++)
+			(void)snprintf(key + 2 * i, 3, "%02x", j->found.key[i]);
+		audit_text(&l, "nar_hash", hash);
+		audit_number(&l, "nar_size", ni->nar_size);
+		audit_text(&l, "key", key);
+		trace_url(url, sizeof url, b->options.urls[j->found.auth.server], "");
+		audit_text(&l, "narinfo_source", j->found.stale ? "cache, expired" : j->found.auth.cached ? "cache" : "server");
+		audit_text(&l, "narinfo_server", url);
+	}
+	if (j->used.url[0] != '\0') {
+		trace_url(url, sizeof url, b->options.urls[j->used.server], j->used.url);
+		audit_text(&l, "nar_source", url);
+		audit_text(&l, "compression", j->used.compression);
+	}
+	audit_number(&l, "bytes_fetched", j->fetched);
+	audit_number(&l, "bytes_written", j->stats.bytes_written);
+	audit_number(&l, "bytes_linked", j->stats.bytes_linked);
+	audit_number(&l, "ms_lookup", (uint64_t)(j->looked > 0 ? j->looked - j->begin : 0));
+	audit_number(&l, "ms_fetch", (uint64_t)(j->fetched_at > 0 ? j->fetched_at - j->looked : 0));
+	audit_number(&l, "ms_install", (uint64_t)(j->fetched_at > 0 ? j->end - j->fetched_at : 0));
+	audit_layers(&l, "fetch_verified", o->fetch_verified);
+	audit_layers(&l, "fetch_claimed", o->fetch_claimed & ~o->fetch_verified);
+	audit_layers(&l, "unpack_verified", o->unpack_verified);
+	audit_layers(&l, "unpack_claimed", o->unpack_claimed & ~o->unpack_verified);
+	if (strcmp(verdict, "success") != 0)
+		audit_text(&l, "reason", j->why.text);
+	audit_end(&b->audit, &l);
+}
+
+static void answer(struct broker *b, struct job *j, int rc)
+{
+	char want[56], got[56];
+
+	if (rc == 1) {
+		nixbase32_encode(want, j->found.auth.ni.nar_hash, 32);
+		record(b, j, "success"); /* before the answer: the daemon may kill us right after it */
+		reply("success sha256:%s %llu\n", want, (unsigned long long)j->found.auth.ni.nar_size);
+		return;
+	}
+	log_say("%s: %s", j->path, j->why.text);
+	if (j->different && rc == 0) {
+		nixbase32_encode(want, j->found.auth.ni.nar_hash, 32);
+		nixbase32_encode(got, j->digest, 32);
+		record(b, j, "hash-mismatch");
+		reply("hash-mismatch sha256 %s %s\n", want, got);
+		return;
+	}
+	record(b, j, "not-found");
+	reply("not-found\n");
+}
+
+void substitute(struct broker *b, const char *path, const char *dest)
+{
+	struct job j = { .path = path, .dest = dest, .parent_fd = -1, .links_fd = -1, .begin = crew_now() };
+	int rc = -1;
+
+	trace_begin(b, dest);
+	order_reset(b);
+	b->job = &j;
+	if ((j.places = calloc(LIMIT_CANDIDATES, sizeof *j.places)) == NULL)
+		(void)err_set(&j.why, "no memory");
+	else
+		rc = run(b, &j);
+	j.end = crew_now();
+	answer(b, &j, rc);
+	b->job = NULL;
+	found_free(&j.found);
+	free(j.places);
+	if (j.links_fd >= 0)
+		close(j.links_fd);
+	if (j.parent_fd >= 0)
+		close(j.parent_fd);
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Broker: what the client sees of a download: `@ download-...' lines, or a progress bar. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "broker/broker.h"
+#include "broker/file.h"
+#include "broker/log.h"
+#include "broker/trace.h"
+
+#define INTERVAL_MS 200
+
+/* One write a line: several agents share the client's terminal.  A line that does not fit is left out. */
+static void put(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static void put(const char *fmt, ...)
+{
+	char line[LIMIT_PATH + 2 * LIMIT_URL + 128];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	if (n > 0 && (size_t)n < sizeof line)
+		(void)file_write_all(FD_LOG, line, (size_t)n);
+}
+
+/* Copy URL without the part between "//" and "@" of its authority. */
+static void redact(char *out, size_t size, const char *url)
+{
+	const char *p = strstr(url, "://"), *end, *at = NULL;
+
+	if (p == NULL) {
+		(void)snprintf(out, size, "%s", url);
+		return;
+	}
+	p += 3;
+	end = p + strcspn(p, "/?#");
+	for (const char *q = p; q < end; q++)
+		if (*q == '@')
+			at = q + 1;
+	(void)snprintf(out, size, "%.*s%s", (int)(p - url), url, at != NULL ? at : p);
+}
+
+void trace_url(char *out, size_t size, const char *server, const char *url)
+{
+	char whole[2 * LIMIT_URL + 2];
+
+	if (strstr(url, "://") != NULL)
+		(void)snprintf(whole, sizeof whole, "%s", url);
+	else
+		(void)snprintf(whole, sizeof whole, "%s/%s", server, url + strspn(url, "/"));
+	redact(out, size, whole);
+}
+
+void trace_begin(struct broker *b, const char *dest)
+{
+	b->trace = (struct trace){ .dest = dest };
+}
+
+void trace_started(struct broker *b, const struct place *place, uint64_t size)
+{
+	struct trace *t = &b->trace;
+
+	trace_url(t->url, sizeof t->url, b->options.urls[place->server], place->url);
+	log_clean(t->url);
+	t->size = size > 0 ? size : place->file_size;
+	t->started = 1;
+	t->begin = crew_now();
+	t->last = t->begin;
+	if (!b->options.traces)
+		return;
+	if (t->size > 0)
+		put("@ download-started %s %s %llu\n", t->dest, t->url, (unsigned long long)t->size);
+	else
+		put("@ download-started %s %s -\n", t->dest, t->url);
+}
+
+static void progress_line(const struct trace *t, uint64_t bytes)
+{
+	if (t->size > 0)
+		put("@ download-progress %s %s %llu %llu\n", t->dest, t->url, (unsigned long long)t->size,
+		    (unsigned long long)bytes);
+	else
+		put("@ download-progress %s %s - %llu\n", t->dest, t->url, (unsigned long long)bytes);
+}
+
+/* " name from host  12.3MiB  4.5MiB/s [####    ]  45.0%" in the width of the terminal. */
+static void bar(const struct broker *b, uint64_t bytes, const char *source)
+{
+	const struct trace *t = &b->trace;
+	const char *name = strrchr(t->dest, '/') != NULL ? strrchr(t->dest, '/') + 1 : t->dest;
+	double mib = (double)bytes / (1 << 20), seconds = (double)(crew_now() - t->begin) / 1000;
+	char right[96] = "", left[256];
+	unsigned columns = b->options.columns < 250 ? b->options.columns : 250, width = 20;
+	int n;
+
+	if (t->size > 0) {
+		double part = bytes >= t->size ? 1 : (double)bytes / (double)t->size;
+		int full = (int)(part * width);
+
+		(void)snprintf(right, sizeof right, " [%.*s%*s] %5.1f%%", full, "####################", (int)width - full,
+			       "", part * 100);
+	}
+	n = snprintf(left, sizeof left, " %s from %s  %.1fMiB %.1fMiB/s", name, source, mib,
+		     seconds > 0.05 ? mib / seconds : 0.0);
+	if (n < 0)
+		return;
+	n = (int)columns - 1 - (int)strlen(right);
+	put("\r\033[K%-*.*s%s", n, n, left, right);
+}
+
+void trace_progress(struct broker *b, uint64_t bytes, const char *source)
+{
+	struct trace *t = &b->trace;
+	int64_t now = crew_now();
+	char host[LIMIT_SOURCE + 1];
+
+	if (!t->started || now - t->last < INTERVAL_MS)
+		return;
+	t->last = now;
+	t->shown = 1;
+	(void)snprintf(host, sizeof host, "%s", source);
+	log_clean(host);
+	if (b->options.traces)
+		progress_line(t, bytes);
+	else
+		bar(b, bytes, host);
+}
+
+void trace_end(struct broker *b, uint64_t bytes, int good)
+{
+	struct trace *t = &b->trace;
+
+	if (!t->started)
+		return;
+	if (b->options.traces && good) {
+		progress_line(t, bytes);
+		put("@ download-succeeded %s %s %llu\n", t->dest, t->url, (unsigned long long)(t->size > 0 ? t->size : bytes));
+	} else if (!b->options.traces) {
+		bar(b, bytes, "server");
+		put("\n");
+	}
+	put("\n");
+	t->started = 0;
+}
