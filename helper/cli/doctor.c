@@ -30,7 +30,7 @@ static const char help[] =
 
 /* What doctor looks at, as the broker derives it from the environment. */
 struct place {
-	const char *store, *state, *config;
+	const char *store, *state, *config, *conf_path;
 	struct conf conf;
 	struct perms_owner owner;
 };
@@ -57,9 +57,10 @@ static void find_places(struct place *p, struct report *r)
 	p->store = directory("NIX_STORE_DIR", "/gnu/store");
 	p->state = directory("GUIX_STATE_DIRECTORY", "/var/guix");
 	p->config = directory("GUIX_CONFIGURATION_DIRECTORY", "/etc/guix");
+	p->conf_path = directory("NARLOCK_CONF", PATH_CONF);
 	p->owner.daemon = daemon_uid(p->store);
 	conf_defaults(&p->conf, p->state);
-	if (conf_read(&p->conf, PATH_CONF, &e) < 0)
+	if (conf_read(&p->conf, p->conf_path, &e) < 0)
 		report_say(r, FINDING_UNSAFE, "%s", e.text);
 }
 
@@ -87,7 +88,7 @@ static void check_files(const struct place *p, struct report *r)
 		(void)snprintf(path, sizeof path, "%s/%s", NARLOCK_LIBEXECDIR, programs[i]);
 		check_path(p, path, FINDING_UNSAFE, r);
 	}
-	check_path(p, PATH_CONF, FINDING_NOTE, r); /* without it: the defaults */
+	check_path(p, p->conf_path, FINDING_NOTE, r); /* without it: the defaults */
 	(void)snprintf(path, sizeof path, "%s/acl", p->config);
 	check_path(p, path, FINDING_DEGRADED, r);
 	check_path(p, p->store, FINDING_DEGRADED, r);
