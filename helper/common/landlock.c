@@ -46,13 +46,14 @@ struct path_attr {
 	int32_t fd;
 } __attribute__((packed));
 
+#ifdef NARLOCK_TEST_HOOKS
+int landlock_test_errno;
+#endif
+
 static int
 create_ruleset(const struct ruleset_attr *attr, size_t size, unsigned flags)
 {
 #ifdef NARLOCK_TEST_HOOKS
-	/* Test builds only: a kernel without Landlock. */
-	extern int landlock_test_errno;
-
 	if (landlock_test_errno != 0) {
 		errno = landlock_test_errno;
 		return -1;

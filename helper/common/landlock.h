@@ -37,4 +37,9 @@ struct landlock_result {
 int landlock_confine(const struct landlock_rule *rules, unsigned n, unsigned flags, struct landlock_result *r,
     struct err *e);
 
+#ifdef NARLOCK_TEST_HOOKS
+/* Test builds only: not 0 makes the kernel one without Landlock, which says this. */
+extern int landlock_test_errno;
+#endif
+
 #endif

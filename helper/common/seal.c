@@ -231,16 +231,17 @@ seal_process(const struct seal_options *o, struct seal_report *r, struct err *e)
 static const char *
 note_of(const struct seal_report *r)
 {
-#ifdef NARLOCK_NO_SECCOMP
-	return "sanitizer build: no system call filter";
-#endif
 	if (r->landlock_error == EOPNOTSUPP)
 		return "Landlock is built into this kernel but not in its lsm= list";
 	if (r->landlock_error == EPERM)
 		return "Landlock is forbidden here (a container's filter)";
 	if (r->landlock_error != 0)
 		return "this kernel has no Landlock";
+#ifdef NARLOCK_NO_SECCOMP
+	return "sanitizer build: no system call filter";
+#else
 	return "";
+#endif
 }
 
 void

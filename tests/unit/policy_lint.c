@@ -44,7 +44,7 @@ refused(const char *text, const char *why)
 	const char *complaint = lint(text);
 
 	if (complaint == NULL || strstr(complaint, why) == NULL)
-		fail_msg("`%s' gives `%s', not `%s'", text, complaint == NULL ? "no complaint" : complaint, why);
+		fail_msg("`%s' gives `%s', not `%s'", text, complaint == NULL ? "nothing" : complaint, why);
 }
 
 static void
@@ -54,7 +54,8 @@ test_good(void **state)
 	assert_null(lint("# head\nread # frames\nwrite # frames\nenosys statx # newer libc\n"));
 	assert_null(lint("socket arg0 == AF_INET arg1 & 0xff == SOCK_STREAM" LONG));
 	assert_null(lint("fcntl arg1 == F_GETFL" LONG "fcntl arg1 == F_SETFL" LONG));
-	assert_null(lint("mmap arg2 & PROT_EXEC == 0 # short,\n   # but goes on here for quite a while, to the end\n"));
+	assert_null(lint("mmap arg2 & PROT_EXEC == 0 # short,\n"
+	    "   # but goes on here for quite a while, to the end\n"));
 	assert_null(lint("errno EACCES openat # probes are harmless\n"));
 	assert_null(lint("errno EPERM fcntl arg1 == F_DUPFD # no copies\nfcntl arg1 == F_GETFL" LONG));
 }
@@ -132,7 +133,8 @@ test_conflicts(void **state)
 	refused("read # frames\nenosys read # frames\n", "no argument check");
 	refused("read arg0 == 3 arg2 == 1 # frames\nread arg2 == 1 arg0 == 3 # frames\n", "same checks");
 	refused("read arg0 == 3 # frames\nerrno EPERM read arg1 == 3 # frames\n", "answers differently");
-	refused("read arg0 & 1 == 1 # frames\nerrno EPERM read arg0 & 2 == 2 # frames\n", "answers differently");
+	refused("read arg0 & 1 == 1 # frames\nerrno EPERM read arg0 & 2 == 2 # frames\n",
+	    "answers differently");
 }
 
 static void

@@ -232,8 +232,8 @@ compare(struct job *j, const struct seccomp_data *d)
 	j->cases++;
 	if (want != got)
 		fail_msg("%s: nr %d arch %x args %llx %llx %llx %llx %llx %llx: 0x%x, but the text says 0x%x",
-		    j->policy->name, d->nr, d->arch, d->args[0], d->args[1], d->args[2], d->args[3], d->args[4],
-		    d->args[5], got, want);
+		    j->policy->name, d->nr, d->arch, d->args[0], d->args[1], d->args[2], d->args[3],
+		    d->args[4], d->args[5], got, want);
 }
 
 static void
@@ -350,7 +350,8 @@ static void
 simulate(const struct policy *p, const struct policy *trap, const struct policy_text *source)
 {
 	static struct text text;
-	struct job job[2] = { { p, &text, SECCOMP_RET_KILL_PROCESS, 0 }, { trap, &text, SECCOMP_RET_TRAP, 0 } };
+	struct job job[2] = { { p, &text, SECCOMP_RET_KILL_PROCESS, 0 },
+		{ trap, &text, SECCOMP_RET_TRAP, 0 } };
 
 	assert_string_equal(p->name, source->name);
 	read_text(&text, source);
@@ -358,8 +359,8 @@ simulate(const struct policy *p, const struct policy *trap, const struct policy_
 		all_numbers(&job[i]);
 		near_misses(&job[i]);
 		mixtures(&job[i]);
-		print_message("%s: %u instructions, %u lines, %lu cases\n", p->name, job[i].policy->length, text.n,
-		    job[i].cases);
+		print_message("%s: %u instructions, %u lines, %lu cases\n", p->name, job[i].policy->length,
+		    text.n, job[i].cases);
 	}
 }
 
@@ -396,17 +397,21 @@ never(const char *const *names, const struct policy *p)
 static void
 test_never(void **state)
 {
-	static const char *const nobody[] = { "execve", "execveat", "fork", "vfork", "clone3", "ptrace", "kill",
-		"tkill", "mount", "umount2", "chroot", "pivot_root", "setns", "unshare", "bpf", "keyctl", "setuid",
-		"setresuid", "setgroups", "capset", "seccomp", "process_vm_writev", "pidfd_getfd", "listen", "accept",
-		"accept4", "io_uring_setup", "userfaultfd", "perf_event_open", "init_module", "open_by_handle_at", NULL };
-	static const char *const helpers[] = { "open", "creat", "clone", "unlink", "unlinkat", "rename", "renameat2",
-		"mkdirat", "linkat", "symlinkat", "fchmod", "fchmodat", "fchown", "utimensat", "truncate", "ftruncate",
-		"memfd_create", "prctl", "openat2", "mknodat", "flock", NULL };
-	static const char *const sockets[] = { "socket", "socketpair", "connect", "bind", "setsockopt", NULL };
-	static const char *const files[] = { "openat", "newfstatat", "readlink", "readlinkat", "access", "getdents64",
+	static const char *const nobody[] = { "execve", "execveat", "fork", "vfork", "clone3", "ptrace",
+		"kill", "tkill", "mount", "umount2", "chroot", "pivot_root", "setns", "unshare", "bpf",
+		"keyctl", "setuid", "setresuid", "setgroups", "capset", "seccomp", "process_vm_writev",
+		"pidfd_getfd", "listen", "accept", "accept4", "io_uring_setup", "userfaultfd",
+		"perf_event_open", "init_module", "open_by_handle_at", NULL };
+	static const char *const helpers[] = { "open", "creat", "clone", "unlink", "unlinkat", "rename",
+		"renameat2", "mkdirat", "linkat", "symlinkat", "fchmod", "fchmodat", "fchown",
+		"utimensat", "truncate", "ftruncate", "memfd_create", "prctl", "openat2", "mknodat",
+		"flock", NULL };
+	static const char *const sockets[] = { "socket", "socketpair", "connect", "bind", "setsockopt",
 		NULL };
-	static const struct policy *const all[] = { &policy_broker, &policy_fetch, &policy_resolve, &policy_unpack };
+	static const char *const files[] = { "openat", "newfstatat", "readlink", "readlinkat", "access",
+		"getdents64", NULL };
+	static const struct policy *const all[] = { &policy_broker, &policy_fetch, &policy_resolve,
+		&policy_unpack };
 
 	(void)state;
 	for (unsigned i = 0; i < 4; i++)
