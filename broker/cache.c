@@ -8,112 +8,87 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "broker/cache.h"
 #include "broker/crypto.h"
+#include "broker/file.h"
 #include "broker/storepath.h"
 #include "ipc/limits.h"
 
+#define NAME_SIZE (17 + STOREPATH_HASH + 1)
 #define CLEAN_EVERY (5 * 86400)
 #define KEEP_EXPIRED (30 * 86400)
 static const char stamp_name[] = "last-cleanup";
-static const char magic[16] = "narlock-narinfo1";
 
-/* The head of a file, in the machine's byte order: the cache is not carried to another one.  No padding. */
+/* The head of a file, before the narinfo, in the machine's byte order: the cache is not carried to another
+ * one.  No padding. */
 struct head {
+	uint8_t hash[32];	/* SHA-256 of the rest of the file */
 	char magic[16];
 	int64_t date;		/* when it was fetched, seconds since 1970 */
 	uint32_t ttl;		/* seconds */
 	uint32_t kind;
 	uint8_t key_fpr[32];
-	uint8_t url[32];	/* SHA-256: the directory's name has only a part of it */
+	uint8_t url[32];	/* SHA-256: the file's name has only a part of it */
 	char hash_part[STOREPATH_HASH];
-	uint8_t text_hash[32];	/* SHA-256 of what follows */
-	uint8_t head_hash[32];	/* SHA-256 of what precedes */
 };
-_Static_assert(sizeof(struct head) == 192, "struct head has padding");
-
-/* `SHARD/HASH-PART', where SHARD is 16 hex digits of the URL's hash: no byte of a URL is in a name. */
-struct name {
-	char shard[17];
-	char path[17 + 1 + STOREPATH_HASH];
-};
+_Static_assert(sizeof(struct head) == 160, "struct head has padding");
 
 void cache_init(struct cache *cache, int dir)
 {
 	*cache = (struct cache){ .dir = dir };
 }
 
-static void make_name(struct name *name, struct head *head, const char *url, const char *hash_part)
+/* What a file tells about what it is of, and its name: 16 hex digits of the URL's hash, '-', the hash part.
+ * No byte of a URL is in a name. */
+static void make_name(char name[NAME_SIZE], struct head *head, const char *url, const char *hash_part)
 {
+	memset(head, 0, sizeof *head);
+	memcpy(head->magic, "narlock-narinfo1", sizeof head->magic);
 	crypto_sha256(head->url, url, strlen(url));
 	memcpy(head->hash_part, hash_part, STOREPATH_HASH);
-	crypto_hex(name->shard, head->url, 8);
-	(void)snprintf(name->path, sizeof name->path, "%s/%.*s", name->shard, STOREPATH_HASH, hash_part);
+	crypto_hex(name, head->url, 8);
+	name[16] = '-';
+	memcpy(name + 17, hash_part, STOREPATH_HASH);
+	name[17 + STOREPATH_HASH] = '\0';
 }
 
-static void hash_head(const struct head *head, uint8_t out[32])
-{
-	crypto_sha256(out, head, offsetof(struct head, head_hash));
-}
-
-/* Does HEAD, read from a file, belong to WANT's server and hash part, and to the LEN bytes of TEXT? */
-static bool head_ok(const struct head *head, const struct head *want, const char *text, size_t len)
+/* Is FILE of LEN bytes whole, and of what WANT says?  Its head goes to HEAD. */
+static bool file_ok(const char *file, size_t len, struct head *head, const struct head *want)
 {
 	uint8_t hash[32];
 
-	hash_head(head, hash);
-	if (memcmp(hash, head->head_hash, 32) != 0 || memcmp(head->magic, magic, sizeof magic) != 0 ||
-	    memcmp(head->url, want->url, 32) != 0 ||
-	    memcmp(head->hash_part, want->hash_part, STOREPATH_HASH) != 0)
+	if (len <= sizeof *head)
 		return false;
-	crypto_sha256(hash, text, len);
-	return memcmp(hash, head->text_hash, 32) == 0 &&
+	memcpy(head, file, sizeof *head);
+	crypto_sha256(hash, file + sizeof hash, len - sizeof hash);
+	return memcmp(hash, head->hash, sizeof hash) == 0 && memcmp(head->magic, want->magic, 16) == 0 &&
+	    memcmp(head->url, want->url, 32) == 0 &&
+	    memcmp(head->hash_part, want->hash_part, STOREPATH_HASH) == 0 &&
 	    (head->kind == CACHE_AUTHORISED || head->kind == CACHE_EQUIVALENT);
-}
-
-/* The narinfo in FD, after a HEAD that fits it; NULL for anything else. */
-static char *read_entry(int fd, struct head *head, const struct head *want, size_t *len)
-{
-	struct stat st;
-	struct iovec iov[2];
-	char *text;
-
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= (off_t)sizeof *head ||
-	    st.st_size > (off_t)sizeof *head + LIMIT_NARINFO)
-		return NULL;
-	*len = (size_t)st.st_size - sizeof *head;
-	if ((text = malloc(*len + 1)) == NULL)
-		return NULL;
-	text[*len] = '\0';
-	iov[0] = (struct iovec){ head, sizeof *head };
-	iov[1] = (struct iovec){ text, *len };
-	if (readv(fd, iov, 2) == st.st_size && head_ok(head, want, text, *len))
-		return text;
-	free(text);
-	return NULL;
 }
 
 int cache_get(const struct cache *cache, const char *url, const char *hash_part, time_t now,
     struct cache_entry *out)
 {
+	char name[NAME_SIZE], *file;
 	struct head head, want;
-	struct name name;
-	int fd;
+	struct err e;
+	size_t len;
 
 	memset(out, 0, sizeof *out);
-	make_name(&name, &want, url, hash_part);
-	fd = openat(cache->dir, name.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	out->text = read_entry(fd, &head, &want, &out->len);
-	close(fd);
-	if (!out->text) {
-		(void)unlinkat(cache->dir, name.path, 0);
+	make_name(name, &want, url, hash_part);
+	file = file_read(cache->dir, name, sizeof head + LIMIT_NARINFO, &len, &e);
+	if (!file || !file_ok(file, len, &head, &want)) {
+		if (file || e.code != ENOENT)
+			(void)unlinkat(cache->dir, name, 0);
+		free(file);
 		return -1;
 	}
+	out->len = len - sizeof head;
+	memmove(file, file + sizeof head, out->len + 1);
+	out->text = file;
 	out->kind = (enum cache_kind)head.kind;
 	memcpy(out->key_fpr, head.key_fpr, 32);
 	/* A date ahead of the clock means that the clock was set back: nothing is known about its age. */
@@ -124,40 +99,40 @@ int cache_get(const struct cache *cache, const char *url, const char *hash_part,
 int cache_put(struct cache *cache, const char *url, const char *hash_part, time_t now, long ttl,
     const struct cache_entry *in, struct err *e)
 {
-	struct head head = { .date = now, .kind = in->kind };
-	struct iovec iov[2] = { { &head, sizeof head }, { in->text, in->len } };
 	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { 0 } };
-	struct name name;
-	char temp[64];
-	bool ok;
-	int fd;
+	char name[NAME_SIZE], temp[48], *file;
+	size_t len = sizeof(struct head) + in->len;
+	struct head head;
+	int fd, rc = -1;
 
 	if (in->len == 0 || in->len > LIMIT_NARINFO)
 		return err_set(e, "a narinfo of %zu bytes is not cached", in->len);
+	if ((file = malloc(len)) == NULL)
+		return err_sys(e, ENOMEM, "cannot write to the narinfo cache");
+	make_name(name, &head, url, hash_part);
+	head.date = now;
 	head.ttl = (uint32_t)(ttl < 0 ? CACHE_TTL_DEFAULT : ttl > LIMIT_CACHE_TTL ? LIMIT_CACHE_TTL : ttl);
-	memcpy(head.magic, magic, sizeof magic);
+	head.kind = in->kind;
 	if (in->kind == CACHE_AUTHORISED)
 		memcpy(head.key_fpr, in->key_fpr, 32);
-	make_name(&name, &head, url, hash_part);
-	crypto_sha256(head.text_hash, in->text, in->len);
-	hash_head(&head, head.head_hash);
+	memcpy(file, &head, sizeof head);
+	memcpy(file + sizeof head, in->text, in->len);
+	crypto_sha256((uint8_t *)file, file + sizeof head.hash, len - sizeof head.hash);
 
-	(void)snprintf(temp, sizeof temp, "%s/.%ld.%u", name.shard, (long)getpid(), cache->serial++);
+	(void)snprintf(temp, sizeof temp, ".%ld.%u", (long)getpid(), cache->serial++);
 	fd = openat(cache->dir, temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0 && errno == ENOENT && (mkdirat(cache->dir, name.shard, 0700) == 0 || errno == EEXIST))
-		fd = openat(cache->dir, temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return err_sys(e, errno, "cannot write to the narinfo cache");
 	/* The file's time is when it expires, so that cleaning need not open it. */
 	times[1].tv_sec = now + (time_t)head.ttl;
-	ok = writev(fd, iov, 2) == (ssize_t)(sizeof head + in->len) && futimens(fd, times) == 0;
-	ok = ok && renameat(cache->dir, temp, cache->dir, name.path) == 0;
-	close(fd);
-	if (ok)
-		return 0;
-	(void)err_sys(e, errno, "cannot write to the narinfo cache");
-	(void)unlinkat(cache->dir, temp, 0);
-	return -1;
+	if (fd >= 0 && file_write_all(fd, file, len) == 0 && futimens(fd, times) == 0)
+		rc = renameat(cache->dir, temp, cache->dir, name);
+	if (rc < 0) {
+		(void)err_sys(e, errno, "cannot write to the narinfo cache");
+		(void)unlinkat(cache->dir, temp, 0);
+	}
+	if (fd >= 0)
+		close(fd);
+	free(file);
+	return rc;
 }
 
 void cache_entry_free(struct cache_entry *entry)
@@ -166,69 +141,43 @@ void cache_entry_free(struct cache_entry *entry)
 	memset(entry, 0, sizeof *entry);
 }
 
-/* Work that one run may still do. */
-struct budget {
-	unsigned look, unlink;
-};
-
-static void clean_shard(int fd, time_t now, struct budget *left)
+/* Remove what expired long ago, within the limits of one run; takes FD, the directory. */
+static unsigned clean(int fd, time_t now)
 {
 	DIR *dir = fdopendir(fd);
 	struct dirent *d;
 	struct stat st;
+	unsigned removed = 0;
 
 	if (!dir) {
 		close(fd);
-		return;
+		return 0;
 	}
-	while (left->look > 0 && left->unlink > 0 && (d = readdir(dir)) != NULL) {
-		left->look--;
+	for (int left = LIMIT_CACHE_LOOK; left > 0 && removed < LIMIT_CACHE_UNLINK && (d = readdir(dir)); left--)
 		/* Temporary files that a killed writer left go too: their time is that of writing. */
 		if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-		    st.st_mtime < now - KEEP_EXPIRED && unlinkat(fd, d->d_name, 0) == 0)
-			left->unlink--;
-	}
+		    st.st_mtime < now - KEEP_EXPIRED && strcmp(d->d_name, stamp_name) != 0 &&
+		    unlinkat(fd, d->d_name, 0) == 0)
+			removed++;
 	closedir(dir);
-}
-
-static void clean_all(int fd, time_t now, struct budget *left)
-{
-	DIR *dir = fdopendir(fd);
-	struct dirent *d;
-
-	if (!dir) {
-		close(fd);
-		return;
-	}
-	while (left->look > 0 && left->unlink > 0 && (d = readdir(dir)) != NULL) {
-		int shard = -1;
-
-		left->look--;
-		if (d->d_name[0] != '.')
-			shard = openat(fd, d->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (shard >= 0)
-			clean_shard(shard, now, left);
-	}
-	closedir(dir);
+	return removed;
 }
 
 unsigned cache_clean(const struct cache *cache, time_t now)
 {
 	struct timespec times[2] = { { .tv_sec = now }, { .tv_sec = now } };
-	struct budget left = { LIMIT_CACHE_LOOK, LIMIT_CACHE_UNLINK };
 	struct stat st;
+	unsigned removed = 0;
 	int dir, lock = openat(cache->dir, stamp_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	if (lock < 0)
 		return 0;
 	/* The stamp's time is that of the last run; a new one is empty. */
 	if (flock(lock, LOCK_EX | LOCK_NB) == 0 && fstat(lock, &st) == 0 &&
-	    (st.st_size == 0 || st.st_mtime > now || st.st_mtime <= now - CLEAN_EVERY)) {
-		dir = write(lock, "+", st.st_size == 0) >= 0 && futimens(lock, times) == 0 ?
-		    openat(cache->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-		if (dir >= 0)
-			clean_all(dir, now, &left);
-	}
+	    (st.st_size == 0 || st.st_mtime > now || st.st_mtime <= now - CLEAN_EVERY) &&
+	    write(lock, "+", st.st_size == 0) >= 0 && futimens(lock, times) == 0 &&
+	    (dir = openat(cache->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0)
+		removed = clean(dir, now);
 	close(lock);
-	return LIMIT_CACHE_UNLINK - left.unlink;
+	return removed;
 }

@@ -17,10 +17,9 @@
 #include "broker/nixbase32.h"
 #include "broker/record.h"
 
-#define PREFIX 8		/* characters of a file's name that tell boot and pid namespace */
 #define CHECK 16		/* characters of a line's checksum */
 #define LINE_MAX_LEN (LIMIT_PATH + LIMIT_STORE_NAME + 256)
-#define FOREIGN_AGE (7 * 86400)
+#define STALE_AGE 3600		/* seconds */
 
 /* The last record of a path, by hashes, so that 100,000 paths are some megabytes. */
 struct record_slot {
@@ -186,26 +185,8 @@ int record_check(struct record *rec, const struct narinfo *ni, enum record_verdi
 	return 0;
 }
 
-/* PREFIX hex digits for this boot and pid namespace: beyond them a pid and a start time mean nothing. */
-static int make_prefix(char out[PREFIX + 1], struct err *e)
-{
-	char text[256] = "", *boot = file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, NULL, e);
-	uint8_t hash[32];
-	size_t used;
-
-	if (!boot)
-		return -1;
-	used = (size_t)snprintf(text, sizeof text, "%.64s", boot);
-	free(boot);
-	if (readlink("/proc/self/ns/pid", text + used, sizeof text - used - 1) < 0)
-		return err_sys(e, errno, "cannot read /proc/self/ns/pid");
-	crypto_sha256(hash, text, strlen(text));
-	crypto_hex(out, hash, PREFIX / 2);
-	return 0;
-}
-
 /* The name of the records of process PID, made unique by its start time, field 22 of its stat file. */
-static int make_name(char *out, size_t size, const char *prefix, int pid, struct err *e)
+static int make_name(char *out, size_t size, int pid, struct err *e)
 {
 	char path[64], *stat, *p;
 
@@ -217,36 +198,35 @@ static int make_name(char *out, size_t size, const char *prefix, int pid, struct
 	for (int field = 2; p && field < 22; field++)
 		p = strchr(p + 1, ' ');
 	if (p)
-		(void)snprintf(out, size, "%s-%d-%llu", prefix, pid, strtoull(p + 1, NULL, 10));
+		(void)snprintf(out, size, "%d-%llu", pid, strtoull(p + 1, NULL, 10));
 	free(stat);
 	return p ? 0 : err_set(e, "%s has too few fields", path);
 }
 
-/* Is NAME the file of a process that is gone?  Files of another boot or pid namespace are given some days. */
-static bool is_stale(int dir, const char *name, const char *prefix, time_t now)
+/* Is NAME the file of a process that is gone?  One just written may be of another pid namespace. */
+static bool is_stale(int dir, const char *name)
 {
 	char current[sizeof(((struct record *)NULL)->name)];
 	struct stat st;
 	struct err e;
 	int pid;
 
-	if (sscanf(name, "%*8[0-9a-f]-%d-", &pid) != 1)
+	if (sscanf(name, "%d-", &pid) != 1 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    st.st_mtime > time(NULL) - STALE_AGE)
 		return false;
-	if (strncmp(name, prefix, PREFIX) != 0)
-		return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime < now - FOREIGN_AGE;
-	if (make_name(current, sizeof current, prefix, pid, &e) < 0)
+	if (make_name(current, sizeof current, pid, &e) < 0)
 		return e.code == ENOENT || e.code == ESRCH;
 	return strcmp(name, current) != 0;
 }
 
-static void clean(int dirfd, const char *prefix)
+static void clean(int dirfd)
 {
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *d;
 
 	for (int i = 0; dir && i < LIMIT_RECORD_CLEAN && (d = readdir(dir)) != NULL; i++)
-		if (is_stale(dirfd, d->d_name, prefix, time(NULL)))
+		if (is_stale(dirfd, d->d_name))
 			(void)unlinkat(dirfd, d->d_name, 0);
 	if (dir)
 		closedir(dir);
@@ -256,14 +236,12 @@ static void clean(int dirfd, const char *prefix)
 
 int record_open(struct record *rec, int dir, pid_t parent, struct err *e)
 {
-	char prefix[PREFIX + 1];
-
 	memset(rec, 0, sizeof *rec);
 	rec->dir = dir;
 	rec->fd = -1;
-	if (make_prefix(prefix, e) < 0 || make_name(rec->name, sizeof rec->name, prefix, parent, e) < 0)
+	if (make_name(rec->name, sizeof rec->name, parent, e) < 0)
 		return -1;
-	clean(dir, prefix);
+	clean(dir);
 	return 0;
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Tests: the narinfo cache: what comes back, how old, and that a damaged entry never does. */
-#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <setjmp.h>
@@ -149,7 +148,7 @@ static void entry_path(char *out, size_t size, const char *hash)
 	char command[256];
 	FILE *f;
 
-	snprintf(command, sizeof command, "find %s -name %s", dir_name, hash);
+	snprintf(command, sizeof command, "find %s -name '*%s'", dir_name, hash);
 	f = popen(command, "r");
 	assert_non_null(f);
 	assert_non_null(fgets(out, (int)size, f));
@@ -192,7 +191,6 @@ static void damage(void **state)
 	put(URL, H2, NOW, 100, "text", CACHE_AUTHORISED);
 	assert_int_equal(symlink(other, path), 0);
 	assert_int_equal(look(URL, H1, NOW, "", CACHE_AUTHORISED), '-');
-	assert_int_equal(unlink(path), 0);
 	assert_int_equal(mkfifo(path, 0600), 0);
 	assert_int_equal(look(URL, H1, NOW, "", CACHE_AUTHORISED), '-');
 	put(URL, H1, NOW, 100, "text", CACHE_AUTHORISED);
@@ -221,16 +219,14 @@ static void bounds(void **state)
 
 static void cleaning(void **state)
 {
-	char path[256], temp[300];
+	char temp[300];
 	struct timespec old[2] = { { NOW, 0 }, { NOW, 0 } };
 	int fd;
 
 	(void)state;
 	put(URL, H1, NOW, 100, "old", CACHE_AUTHORISED);
 	put(URL, H2, NOW, 50 * DAY, "newer", CACHE_AUTHORISED);
-	entry_path(path, sizeof path, H1);
-	path[strlen(path) - 32] = '\0';
-	snprintf(temp, sizeof temp, "%s/.1.2", path);
+	snprintf(temp, sizeof temp, "%s/.1.2", dir_name);
 	fd = open(temp, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	assert_int_equal(futimens(fd, old), 0);
 	close(fd);

@@ -284,28 +284,27 @@ static int there(const char *name)
 static void stale_files(void **state)
 {
 	struct record rec;
-	char gone[128], restarted[128], mine[128], prefix[9];
+	char gone[128], restarted[128], recent[128], mine[128];
 
 	(void)state;
 	start(&rec, getpid());
 	add(&rec, 1, 'a', 10, "");
 	strcpy(mine, rec.name);
-	snprintf(prefix, sizeof prefix, "%s", mine);
 	record_close(&rec);
-	snprintf(gone, sizeof gone, "%s-%d-%d", prefix, 0x7ffffff0, 77);
-	snprintf(restarted, sizeof restarted, "%s-%d-%d", prefix, (int)getpid(), 77);
-	touch(gone, 0);
-	touch(restarted, 0);
-	touch("00000000-1-1", 8 * 86400);
-	touch("00000001-1-1", 6 * 86400);
+	snprintf(gone, sizeof gone, "%d-%d", 0x7ffffff0, 77);
+	snprintf(recent, sizeof recent, "%d-%d", 0x7ffffff0, 78);
+	snprintf(restarted, sizeof restarted, "%d-%d", (int)getpid(), 77);
+	touch(mine, 2 * 86400);
+	touch(gone, 3700);
+	touch(restarted, 3700);
+	touch(recent, 3500);
 	touch("README", 9 * 86400);
 	start(&rec, getppid());
 	record_close(&rec);
 	assert_true(there(mine));
 	assert_false(there(gone));
 	assert_false(there(restarted));
-	assert_false(there("00000000-1-1"));
-	assert_true(there("00000001-1-1"));
+	assert_true(there(recent));
 	assert_true(there("README"));
 }
 
