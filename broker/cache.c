@@ -153,7 +153,7 @@ static unsigned clean(int fd, time_t now)
 		close(fd);
 		return 0;
 	}
-	for (int left = LIMIT_CACHE_LOOK; left > 0 && removed < LIMIT_CACHE_UNLINK && (d = readdir(dir)); left--)
+	for (int n = 0; n < LIMIT_CACHE_LOOK && removed < LIMIT_CACHE_UNLINK && (d = readdir(dir)); n++)
 		/* Temporary files that a killed writer left go too: their time is that of writing. */
 		if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
 		    st.st_mtime < now - KEEP_EXPIRED && strcmp(d->d_name, stamp_name) != 0 &&
