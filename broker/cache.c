@@ -81,7 +81,7 @@ int cache_get(const struct cache *cache, const char *url, const char *hash_part,
 	make_name(name, &want, url, hash_part);
 	file = file_read(cache->dir, name, sizeof head + LIMIT_NARINFO, &len, &e);
 	if (!file || !file_ok(file, len, &head, &want)) {
-		if (file || e.code != ENOENT)
+		if (file || e.code == 0)
 			(void)unlinkat(cache->dir, name, 0);
 		free(file);
 		return -1;

@@ -124,7 +124,7 @@ int signature_verify(const struct narinfo *ni, const struct acl *acl, uint8_t ke
 	uint8_t digest[32];
 	char q[65];
 
-	if (!ni->signature.at || ni->signed_len == 0)
+	if (!ni->signature.at)
 		return err_set(e, "unsigned");
 	if (signature_parse(&sig, ni->signature.at, ni->signature.len, e) < 0)
 		return -1;

@@ -206,6 +206,7 @@ static void refused_signatures(void **state)
 		{ "1;h;KCgo", "s-expression" },
 		{ "1;h;KDE6YSk=", "rfc6979 SHA-256" }, { "1;;KDE6YSk=", "rfc6979 SHA-256" },
 	};
+	char host[LIMIT_SIGNATURE_HOST + 1];
 	struct signature sig;
 	struct acl acl;
 
@@ -217,6 +218,14 @@ static void refused_signatures(void **state)
 		assert_int_equal(verify_sig(FIELDS, bad[i].sig, &acl), -1);
 		if (!strstr(err.text, bad[i].reason))
 			fail_msg("refused for `%s', not for `%s'", err.text, bad[i].reason);
+	}
+	memset(host, 'h', sizeof host);
+	for (int len = LIMIT_SIGNATURE_HOST; len <= LIMIT_SIGNATURE_HOST + 1; len++) {
+		char field[512];
+
+		snprintf(field, sizeof field, "1;%.*s;KDE6YSk=", len, host);
+		assert_int_equal(signature_parse(&sig, field, strlen(field), &err), -1);
+		assert_non_null(strstr(err.text, len > LIMIT_SIGNATURE_HOST ? "HOST" : "rfc6979"));
 	}
 	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
 		assert_int_equal(signature_parse(&sig, fields[i].field, strlen(fields[i].field), &err), -1);

@@ -158,7 +158,7 @@ static void entry_path(char *out, size_t size, const char *hash)
 
 static void damage(void **state)
 {
-	char path[256], other[256];
+	char path[256], other[256], saved[256];
 	struct stat st;
 	int fd;
 
@@ -182,7 +182,15 @@ static void damage(void **state)
 		assert_int_equal(truncate(path, i), 0);
 		assert_int_equal(look(URL, H1, NOW, "", CACHE_AUTHORISED), '-');
 	}
-	/* Another's entry under this name, a link, a pipe, a monster. */
+	/* Another server's entry under this name. */
+	put(URL, H1, NOW, 100, "text", CACHE_AUTHORISED);
+	snprintf(saved, sizeof saved, "%s/saved", dir_name);
+	assert_int_equal(rename(path, saved), 0);
+	put("http://other", H1, NOW, 100, "text", CACHE_AUTHORISED);
+	entry_path(other, sizeof other, H1);
+	assert_int_equal(rename(saved, other), 0);
+	assert_int_equal(look("http://other", H1, NOW, "", CACHE_AUTHORISED), '-');
+	/* Another's item under this name, a link, a pipe, a monster. */
 	put(URL, H1, NOW, 100, "text", CACHE_AUTHORISED);
 	strcpy(other, path);
 	memcpy(other + strlen(other) - 32, H2, 32);
