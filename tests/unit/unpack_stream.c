@@ -159,6 +159,7 @@ make(enum nar_method method, struct bytes in)
 struct memory {
 	struct bytes in, out;
 	size_t at, piece; /* at most PIECE bytes per read */
+	size_t room;      /* of out */
 	int calls;
 };
 
@@ -184,8 +185,11 @@ memory_write(void *ctx, const uint8_t *buf, size_t len)
 {
 	struct memory *m = ctx;
 
-	m->out.data = realloc(m->out.data, m->out.len + len + 1);
-	assert_non_null(m->out.data);
+	if (m->out.len + len > m->room) {
+		m->room = 2 * (m->out.len + len);
+		m->out.data = realloc(m->out.data, m->room);
+		assert_non_null(m->out.data);
+	}
 	memcpy(m->out.data + m->out.len, buf, len);
 	m->out.len += len;
 	return 0;
