@@ -22,7 +22,8 @@ static curl_socket_t
 open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *a)
 {
 	(void)data;
-	if (purpose != CURLSOCKTYPE_IPCXN || a->socktype != SOCK_STREAM ||
+	/* Newer versions of libcurl put flags into the type. */
+	if (purpose != CURLSOCKTYPE_IPCXN || (a->socktype & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != SOCK_STREAM ||
 	    (a->family != AF_INET && a->family != AF_INET6))
 		return CURL_SOCKET_BAD;
 	return socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, a->protocol);
