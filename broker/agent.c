@@ -293,7 +293,7 @@ static void query(struct broker *b, char *line)
 	flush_reply(&q.reply);
 }
 
-int agent_query(struct broker *b)
+void agent_query(struct broker *b)
 {
 	struct input in = { 0 };
 	char *line;
@@ -302,7 +302,6 @@ int agent_query(struct broker *b)
 		if (*line != '\0')
 			query(b, line);
 	free(in.buffer);
-	return 0;
 }
 
 /* --- Substitute -------------------------------------------------------------------------------------------------- */
@@ -322,7 +321,7 @@ static void command(struct broker *b, char *line)
 	(void)file_write_all(FD_REPLIES, not_found, strlen(not_found));
 }
 
-int agent_substitute(struct broker *b)
+void agent_substitute(struct broker *b)
 {
 	struct input in = { 0 };
 	char *line;
@@ -335,5 +334,4 @@ int agent_substitute(struct broker *b)
 		if (*line != '\0')
 			command(b, line);
 	free(in.buffer);
-	return 0;
 }

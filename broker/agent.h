@@ -6,8 +6,8 @@
 struct broker;
 
 /* agent_query(b), agent_substitute(b): obey the commands on descriptor 0 until it ends.  Nothing that a command brings
- * ends the process: guix-daemon would die of SIGPIPE at its next command.  Returns the exit status. */
-int agent_query(struct broker *b);
-int agent_substitute(struct broker *b);
+ * ends the process: guix-daemon would die of SIGPIPE at its next command. */
+void agent_query(struct broker *b);
+void agent_substitute(struct broker *b);
 
 #endif

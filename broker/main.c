@@ -131,13 +131,9 @@ static void make_fetch_state(struct broker *b, int state, uint32_t uid, uint32_t
 /* Directories of ours.  What cannot be had is done without, but for the records (see agent_allowed). */
 static void make_directories(struct broker *b, uint32_t uid, uint32_t gid)
 {
-	char parent[LIMIT_PATH];
 	struct err e;
 	int state;
 
-	(void)snprintf(parent, sizeof parent, "%s", b->conf.audit_log);
-	if (parent[0] != '\0')
-		(void)mkdir(dirname(parent), 0755);
 	b->cache_fd = b->spool_fd = b->record_fd = -1;
 	if ((state = file_subdir(AT_FDCWD, b->conf.state_directory, 0711, &e)) < 0) {
 		log_say("warning: %s", e.text);
@@ -206,10 +202,14 @@ static int plan_helpers(struct broker *b, struct spawner_plan *p, struct err *e)
 /* All that needs rights.  On failure the agent stays, and gives nothing. */
 static int start_up(struct broker *b, const struct arguments *a, struct confinement *c, struct err *e)
 {
+	char directory[LIMIT_PATH];
 	struct spawner_plan plan;
 
 	if (configure(b, a, e) < 0)
 		return -1;
+	(void)snprintf(directory, sizeof directory, "%s", b->conf.audit_log);
+	if (directory[0] != '\0')
+		(void)mkdir(dirname(directory), 0755);
 	audit_open(&b->audit, b->conf.audit_log, a->mode);
 	if (plan_helpers(b, &plan, e) < 0 || crypto_init(e) < 0)
 		return -1;
@@ -260,5 +260,9 @@ int main(int argc, char **argv)
 		(void)snprintf(b.refusal, sizeof b.refusal, "%s", e.text);
 	if (strcmp(a.mode, "self-check") == 0)
 		return selfcheck(&b, &c, a.urls);
-	return strcmp(a.mode, "query") == 0 ? agent_query(&b) : agent_substitute(&b);
+	if (strcmp(a.mode, "query") == 0)
+		agent_query(&b);
+	else
+		agent_substitute(&b);
+	return b.refusal[0] != '\0' ? 2 : 0;
 }
