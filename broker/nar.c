@@ -39,7 +39,7 @@ static int refuse(struct nar_reader *r, uint64_t at, const char *what, struct er
 	char shown[NAR_ESCAPED];
 
 	r->state = NAR_FAILED;
-	return err_set(e, "bad nar: %s, in entry \"%s\" at byte %llu", what,
+	return err_set(e, "bad nar: %s, near entry \"%s\" at byte %llu", what,
 	               nar_escape(shown, r->path, strlen(r->path)), (unsigned long long)at);
 }
 

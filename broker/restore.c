@@ -2,9 +2,9 @@
  * Broker: write a verified nar into the store.
  *
  * The nar is walked several times, which is cheap: once to check all of it, then to write.  With threads, the
- * caller first makes all directories, then every thread walks the nar and writes the files it claims, then the
- * caller closes the directories; without, one walk does all three.  One file is never split: two writers of
- * one inode wait for each other in the kernel. */
+ * caller first makes all directories, then every thread walks the nar and writes the files it claims, then
+ * the caller closes the directories; without, one walk does all three.  One file is never split: two writers
+ * of one inode wait for each other in the kernel. */
 #include <errno.h>
 #include <fcntl.h>
 #include <gcrypt.h>

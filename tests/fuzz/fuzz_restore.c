@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Tests: any bytes restored below a directory in /dev/shm: nothing appears beside the destination, and nothing
- * stays after a failure.
+ * Tests: any bytes restored below a directory in /dev/shm: nothing appears beside the destination, and
+ * nothing stays after a failure.
  *
- * Random bytes are nearly never a nar, so an input is also read as a list of small commands that build one. */
+ * Random bytes are nearly never a nar, so an input is also read as small commands that build one. */
 #include <assert.h>
 #include <dirent.h>
 #include <fcntl.h>
