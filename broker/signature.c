@@ -52,6 +52,26 @@ static int base64_decode(char *out, size_t *out_len, const char *text, size_t le
 	return pad && bits & (pad == 2 ? 15u : 3u) ? -1 : 0;
 }
 
+/* Guix makes a string of the s-expression as if it were Latin-1 and encodes that as UTF-8: a hash whose bytes all
+ * happen to be printable comes as a quoted string with two bytes for each above 0x7f.  Undo that, in place. */
+static int utf8_to_latin1(char *text, size_t *len)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < *len; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if (c >= 0x80) {
+			if ((c & 0xfc) != 0xc0 || c < 0xc2 || ++i == *len || ((unsigned char)text[i] & 0xc0) != 0x80)
+				return -1;
+			c = (unsigned char)((c & 3) << 6 | ((unsigned char)text[i] & 0x3f));
+		}
+		text[n++] = (char)c;
+	}
+	*len = n;
+	return 0;
+}
+
 static int parse_canon(struct signature *sig, struct canon *c, struct err *e)
 {
 	const char *key;
@@ -93,6 +113,8 @@ int signature_parse(struct signature *sig, const char *field, size_t len, struct
 	b64++;
 	if (base64_decode(text, &n, b64, (size_t)(end - b64)) < 0)
 		return err_set(e, "the signature is not valid base64");
+	if (utf8_to_latin1(text, &n) < 0)
+		return err_set(e, "the signature is not text in UTF-8");
 	if ((canon = crypto_canon(text, n, &n)) == NULL)
 		return err_set(e, "the signature is not an s-expression");
 	c = (struct canon){ canon, canon + n };

@@ -433,6 +433,42 @@ static void files(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
+/* A real one whose hash has printable bytes only: guix then writes it as a string, in Latin-1, and the whole in UTF-8.
+ * One signature in a thousand looks like this. */
+static void printable_hash(void **state)
+{
+	static const char text[] =
+	    "StorePath: /gnu/store/g3ydkmjfyn54zg8chx3avixaicfqqqi4-tiny-0891\n"
+	    "NarHash: sha256:033v9647vsxsdxbp5n7j5bcl9cbj40yzjsslv8cxsg9fa8x5ij9m\n"
+	    "NarSize: 328\n"
+	    "References: \n"
+	    "Signature: 1;vm;KHNpZ25hdHVyZSAKIChkYXRhIAogIChmbGFncyByZmM2OTc5KQogIChoYXNoIHNoYTI1NiAi"
+	    "fcK7w6LCoirDnDLCv8OPw6A5w6Uyw7TDgH7CqlVJdsOJw7BKw4ppwrhawrXDtsOjw7XCpiIpCiAgKQogKHNpZy12"
+	    "YWwgCiAgKGVjZHNhIAogICAociAjMDQyMzRFQ0M5MDc3OTFDMjE4Q0VBMjVBMTUxRTg2MzY0OEQ5NzA4RUZEQ0Mz"
+	    "QjhENEE3NTE4MEU0MTNFNTY3MSMpCiAgIChzICMwMTRBMzkzMzZGMTBGRDkxRUU5NTM3NDU2RkFFQzkxNUQ5NDcz"
+	    "ODY3MDg0NkI1RkE1NEM1NjdFRDJBN0ExRUFCIykKICAgKQogICkKIChwdWJsaWMta2V5IAogIChlY2MgCiAgIChj"
+	    "dXJ2ZSBFZDI1NTE5KQogICAocSAjQzdDNzhGNUM4MjdFMTJDMkM1NDBDRURFOTY4OTQ5MjVDQUNFNEM1MUYwNUFG"
+	    "QjYyMTA4NUJGQ0Q3MDY0NTk4MyMpCiAgICkKICApCiApCg==\n";
+	struct narinfo ni;
+	struct acl acl;
+	uint8_t key[32];
+	char *broken;
+
+	(void)state;
+	assert_int_equal(acl_parse(&acl, "(acl " ENTRY("C7C78F5C827E12C2C540CEDE96894925CACE4C51F05AFB621085BFCD70645983") ")", strlen("(acl " ENTRY("C7C78F5C827E12C2C540CEDE96894925CACE4C51F05AFB621085BFCD70645983") ")"), &err), 0);
+	assert_int_equal(narinfo_parse(&ni, text, strlen(text), "/gnu/store", &err), 0);
+	if (signature_verify(&ni, &acl, key, &err) < 0)
+		fail_msg("refused: %s", err.text);
+	assert_true(acl_has(&acl, key));
+	/* One byte changed: no character of Latin-1 starts with 0xe2. */
+	broken = strdup(text);
+	memcpy(strstr(broken, "fcK7w6LC"), "fcK74qLC", 8);
+	assert_int_equal(narinfo_parse(&ni, broken, strlen(broken), "/gnu/store", &err), 0);
+	assert_int_equal(signature_verify(&ni, &acl, key, &err), -1);
+	free(broken);
+	acl_free(&acl);
+}
+
 static void size_bounds(void **state)
 {
 	size_t room = LIMIT_ACL + 8192, entry = strlen(ENTRY(Q)), n = 5;
@@ -553,7 +589,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(real_signature), cmocka_unit_test(refused_signatures),
-		cmocka_unit_test(signed_here),
+		cmocka_unit_test(signed_here), cmocka_unit_test(printable_hash),
 		cmocka_unit_test(acl_texts), cmocka_unit_test(files), cmocka_unit_test(size_bounds),
 		cmocka_unit_test(samples), cmocka_unit_test(sample_signatures),
 	};
