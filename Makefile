@@ -161,7 +161,31 @@ unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy
 	tests/run-units '$(B)/obj/tests' $(UNIT_SCRIPTS)
 asan: $(UNIT:%=$(B)/asan/tests/%) $(B)/mkpolicy
 	tests/run-units '$(B)/asan/tests'
-hostile: all
+# --- Hostile ---
+# A broker whose helpers can be replaced: the place of its helpers is overwritten in a copy of it by the tests.
+HOSTILE_PLACE := $(shell printf '/%0250d' 0)
+$(B)/hostile/main.o: broker/main.c $(B)/paths
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(COMMON) $(filter-out -DNARLOCK_LIBEXECDIR=%,$(PATHS)) -DNARLOCK_LIBEXECDIR='"$(HOSTILE_PLACE)"' \
+		$(CFLAGS) $(HARDEN) -MMD -MP -c -o $@ $<
+$(B)/hostile/bin/broker: $(B)/hostile/main.o $(call obj,$(B)/obj,$(BROKER) $(IPC) $(B)/gen/broker.bpf.c)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LINK) $(LDFLAGS) -o $@ $^ $(LIB_broker)
+$(B)/hostile/bin/liar: $(call obj,$(B)/obj,tests/hostile/liar.c $(COMMON_HELPER) $(IPC) \
+		$(foreach p,fetch unpack resolve,$(B)/gen/$(p).bpf.c))
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LINK) $(LDFLAGS) -o $@ $^ -pthread
+$(B)/hostile/bin/simulate: $(B)/obj/tests/hostile/simulate.o
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LINK) $(LDFLAGS) -o $@ $^
+$(B)/hostile/bin/sign: tests/demo/sign.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMMON) $(CFLAGS) -o $@ $< -lgcrypt
+
+hostile: all $(foreach p,broker liar simulate sign,$(B)/hostile/bin/$(p))
 	tests/run-hostile
 
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
@@ -180,6 +204,7 @@ fuzz: $(FUZZ:%=$(B)/fuzz/bin/%)
 
 check:
 	$(MAKE) deps
+	rm -f $(B)/results
 	$(MAKE) all unit asan hostile fuzz
 	tests/summary
 

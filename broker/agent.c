@@ -265,11 +265,15 @@ static void summary(struct broker *b, const struct query *q, const char *command
 	audit_number(&line, "from_cache", l->from_cache);
 	audit_number(&line, "from_servers", l->asked);
 	audit_number(&line, "signatures_verified", l->verified);
+	audit_number(&line, "failed", l->failed);
 	audit_number(&line, "refused", l->refused);
 	audit_number(&line, "expired_used", q->stale);
 	audit_number(&line, "ms", (uint64_t)(crew_now() - begin));
 	audit_end(&b->audit, &line);
-	l->from_cache = l->asked = l->verified = l->refused = 0;
+	if (l->failed > 0)
+		log_say("%llu of %llu questions to servers failed; the first: %s", (unsigned long long)l->failed,
+			(unsigned long long)l->asked, l->failure);
+	l->from_cache = l->asked = l->verified = l->refused = l->failed = 0;
 }
 
 static void query(struct broker *b, char *line)

@@ -42,6 +42,14 @@ static void set_reason(struct task *t, const struct broker *b, const char *why)
 	(void)snprintf(t->reason, sizeof t->reason, "server %u of %u: %.180s", t->server + 1u, b->options.url_count, why);
 }
 
+/* A server that could not be asked. */
+static void failed(struct broker *b, struct task *t, const char *why)
+{
+	set_reason(t, b, why);
+	if (b->lookups.failed++ == 0)
+		(void)snprintf(b->lookups.failure, sizeof b->lookups.failure, "%s", t->reason);
+}
+
 /* A narinfo that was refused: the admin should know, and why. */
 static void refuse(struct broker *b, struct task *t, const char *why)
 {
@@ -242,7 +250,7 @@ static void fail_all(struct broker *b, const char *why)
 		struct task *t = &b->lookups.tasks[i];
 
 		while (t->state == TASK_QUEUED) {
-			set_reason(t, b, why);
+			failed(b, t, why);
 			t->server++;
 			advance(b, t, TTL_NOT_TOLD);
 		}
@@ -364,7 +372,7 @@ int lookups_on_end(struct broker *b, struct helper *h, const struct wire_msg *m,
 	if (m->status == NARINFO_FOUND || m->status == NARINFO_ABSENT)
 		t->answered++;
 	else
-		set_reason(t, b, reason);
+		failed(b, t, reason);
 	if (s.text != NULL && accept_text(b, t, &s, NULL))
 		put_in_cache(b, &t->found.auth, CACHE_AUTHORISED, t->found.key, m->ttl);
 	t->server++;
@@ -380,7 +388,7 @@ void lookups_lost(struct broker *b, const char *why)
 
 		if (t->state != TASK_SENT)
 			continue;
-		set_reason(t, b, why);
+		failed(b, t, why);
 		t->server++;
 		advance(b, t, TTL_NOT_TOLD);
 	}

@@ -65,7 +65,8 @@ struct lookups {
 	size_t part_len;
 	int64_t last_answer;  /* ms */
 	void (*done)(struct broker *, const char *path, struct found *, const char *reason);
-	uint64_t asked, from_cache, verified, refused; /* counts for the audit log */
+	uint64_t asked, from_cache, verified, refused, failed; /* counts for the audit log */
+	char failure[LIMIT_REASON + 64]; /* the first question that failed since the counts were reset */
 };
 
 /* lookup_all(b, paths, count, flags, done): find COUNT paths (checked store paths, NUL-terminated).  DONE is called once
