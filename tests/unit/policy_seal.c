@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -191,6 +192,7 @@ test_arguments(void **state)
 {
 	const struct policy *u = &policy_unpack, *f = &policy_fetch, *b = &policy_broker;
 	const long exec = PROT_READ | PROT_EXEC, anon = MAP_PRIVATE | MAP_ANONYMOUS;
+	const long tcp = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 	const struct attempt calls[] = {
 		{ NULL, SYS_mmap, 0, 4096, exec, anon, 0 },
 		{ u, SYS_mmap, 0, 4096, exec, anon, -1 },
@@ -202,8 +204,8 @@ test_arguments(void **state)
 		{ u, SYS_socket, AF_UNIX, SOCK_STREAM, 0, 0, -1 },
 		{ b, SYS_socket, AF_UNIX, SOCK_STREAM, 0, 0, -1 },
 		{ f, SYS_socket, AF_UNIX, SOCK_STREAM, 0, 0, -1 },
-		{ f, SYS_socket, AF_INET | 1l << 32, SOCK_STREAM, 0, 0, -1 },
-		{ f, SYS_socket, AF_INET, SOCK_STREAM, 0, 0, 0 },
+		{ f, SYS_socket, AF_INET | 1l << 32, tcp, IPPROTO_TCP, 0, -1 },
+		{ f, SYS_socket, AF_INET, tcp, IPPROTO_TCP, 0, 0 },
 		{ u, SYS_connect, -1, 0, 16, 0, -1 },
 		{ f, SYS_connect, -1, 0, 16, 0, EBADF },
 		{ f, SYS_connect, -1, 0, 110, 0, -1 },
@@ -482,6 +484,7 @@ with_stray_fds(void *arg)
 	struct err e;
 
 	(void)arg;
+	dup2(0, 4);
 	dup2(0, 5);
 	dup2(0, 63);
 	dup2(0, 700);
@@ -613,6 +616,7 @@ sealed_and_stopped(void *arg)
 	int *pipe_fd = arg;
 	pid_t pid = fork();
 
+	alarm(20); /* in both, instead of waiting for ever; a stopped child that is not killed stays a failure */
 	if (pid == 0) {
 		struct seal_options o = options(&policy_unpack);
 		struct seal_report r;
