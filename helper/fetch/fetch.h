@@ -58,6 +58,7 @@ struct fetch {
 	struct order *order;
 	struct out_frame *out, **out_tail; /* frames that the broker has not taken yet */
 	size_t out_bytes;
+	uint8_t broken;                    /* a frame could not be queued: this is the end */
 };
 
 #endif

@@ -202,7 +202,7 @@ queue(struct fetch *f, const struct wire_msg *m)
 	if (o == NULL) {
 		/* The conversation cannot go on with a hole in it. */
 		logline("cannot queue %s: %s", wire_name(m->type), len > 0 ? "no memory" : e.text);
-		shutdown(f->control, SHUT_RDWR);
+		f->broken = 1;
 		return;
 	}
 	o->next = NULL;
@@ -225,6 +225,8 @@ serve_send(struct fetch *f, const struct wire_msg *m)
 int
 serve_flush(struct fetch *f, struct err *e)
 {
+	if (f->broken)
+		return err_set(e, "an answer was lost");
 	while (f->out != NULL) {
 		struct out_frame *o = f->out;
 		ssize_t n = send(f->control, o->bytes, o->len, MSG_DONTWAIT | MSG_NOSIGNAL);

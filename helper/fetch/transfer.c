@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch): one HTTP request at a time on one libcurl handle that is used again and again. */
-#include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -26,7 +26,7 @@ open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *a)
 	if (purpose != CURLSOCKTYPE_IPCXN || (a->socktype & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != SOCK_STREAM ||
 	    (a->family != AF_INET && a->family != AF_INET6))
 		return CURL_SOCKET_BAD;
-	return socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, a->protocol);
+	return socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
 }
 
 static size_t
