@@ -110,8 +110,9 @@ def converse(prog, mode, nix_options, talk):
 
 ### One run of each kind; all return (wall, cpu)
 
-def first_reply(prog, _=None):
-    forget()
+def first_reply(prog, warm=False):
+    if not warm:
+        forget()
     def talk(a):
         assert TINY[0] in a.info(TINY[0]), "no reply"
     return converse(prog, "--query", options(url("zstd"), False), talk)
@@ -287,6 +288,7 @@ def main():
     print("\n| what | program | runs | wall s (median) | min-max | cpu s | ratio to stock | target |\n" + "|---" * 8 + "|")
     n = lambda default: runs or default
     row("start to first reply", 1 / 10, first_reply, n(9), progs)
+    row("start to first reply, known path", None, lambda p: first_reply(p, True), n(9), progs)
     row("start and end, no input", None, start_only, n(9), progs)
     row("100 tiny items, nginx (s each)", 1 / 12, lambda p: many(p, 100, url("zstd")), n(3), progs, unit=100)
     row("100 tiny items, guix publish (s each)", None, lambda p: many(p, 100, publish), n(3), progs, unit=100)

@@ -21,7 +21,8 @@ COMPRESSIONS = ("zstd", "gzip", "lzip", "none")
 PUBLISH = {c: f"http://127.0.0.1:{PORT + 1 + i}" for i, c in enumerate(COMPRESSIONS + ("livezstd", "livenone"))}
 NGINX = {c: f"http://127.0.0.1:{PORT}/{c}" for c in COMPRESSIONS + ("empty",)}
 MESSAGE = re.compile(r"narlock.*(refus|sandbox|namespace|layer)", re.I)  # how it says that it will not work
-random.seed(int(os.environ.get("NARLOCK_E2E_SEED", time.time_ns() & 0xFFFF)))
+SEED = int(os.environ.get("NARLOCK_E2E_SEED") or time.time_ns() & 0xFFFF)
+random.seed(SEED)
 
 ### Running things
 
@@ -796,6 +797,7 @@ def main():
         sys.exit(__doc__)
     if not STOCK and not os.access(GUIX, os.X_OK):
         sys.exit(f"cases: {GUIX} is not installed in the test bed: bed build")
+    print(f"seed {SEED} (again: NARLOCK_E2E_SEED={SEED})", flush=True)
     report = Report(only)
     for name, (function, *arguments), narlock_only in cases():
         if STOCK and narlock_only:
