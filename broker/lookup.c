@@ -3,6 +3,8 @@
  *
  * A path goes from server to server until one gives a narinfo that an authorised key signed.  Many paths are under
  * way at once, each at its own server.  Nothing that comes in is believed before accept() has seen it. */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,9 @@
 
 /* A fetcher that answers nothing for this long while lookups wait is given up. */
 #define SILENCE_MS 120000
+/* Threads that verify signatures beside the main one, and signatures that make one more worth while. */
+#define VERIFIERS 3
+#define VERIFY_SHARE 4
 
 static void source_free(struct source *s)
 {
@@ -93,48 +98,39 @@ static int recorded(struct broker *b, struct task *t, const struct narinfo *ni)
 	return verdict != RECORD_OTHER;
 }
 
-/* Judge a narinfo text.  KEY is NULL, or the remembered fingerprint of the key whose signature was verified when the
- * text came into the cache.  Takes S.  Returns 1 when T became authorised by it. */
-static int accept_text(struct broker *b, struct task *t, struct source *s, const uint8_t *key)
+/* Parse S and see whether it is for the path at all.  Frees S when not. */
+static int readable(struct broker *b, struct task *t, struct source *s)
 {
-	uint8_t fingerprint[32];
 	struct err e;
 
-	if (narinfo_parse(&s->ni, s->text, strlen(s->text), b->store_dir, &e) < 0) {
+	if (narinfo_parse(&s->ni, s->text, strlen(s->text), b->store_dir, &e) < 0)
 		refuse(b, t, e.text);
-		source_free(s);
-		return 0;
-	}
-	if (!narinfo_is_for(&s->ni, t->path)) {
+	else if (!narinfo_is_for(&s->ni, t->path))
 		refuse(b, t, "it describes another store item than the one asked for");
-		source_free(s);
-		return 0;
-	}
+	else
+		return 1;
+	source_free(s);
+	return 0;
+}
+
+/* Judge a readable narinfo: KEY signed it (then that key is in the ACL), or NULL and WHY.  Takes S.  Returns 1 when
+ * the path became authorised by it. */
+static int accept_source(struct broker *b, struct task *t, struct source *s, const uint8_t *key, const char *why)
+{
 	if (t->authorised) { /* LOOKUP_ALL: only more places for the same nar are wanted now */
 		if (narinfo_equivalent(&t->found.auth.ni, &s->ni))
 			keep_mirror(b, t, s);
-		source_free(s);
-		return 0;
-	}
-	if (key != NULL && acl_has(&b->acl, key)) {
-		memcpy(fingerprint, key, sizeof fingerprint);
-	} else if (key != NULL || signature_verify(&s->ni, &b->acl, fingerprint, &e) < 0) {
-		set_reason(t, b, key != NULL ? "signed by a key that is not authorised any more" : e.text);
+	} else if (key == NULL) {
+		set_reason(t, b, why);
 		keep_mirror(b, t, s);
-		source_free(s);
-		return 0;
-	} else {
-		b->lookups.verified++;
+	} else if (recorded(b, t, &s->ni)) {
+		memcpy(t->found.key, key, sizeof t->found.key);
+		t->found.auth = *s;
+		t->authorised = 1;
+		return 1;
 	}
-	if (!recorded(b, t, &s->ni)) {
-		source_free(s);
-		return 0;
-	}
-	memcpy(t->found.key, fingerprint, sizeof fingerprint);
-	t->found.auth = *s;
-	memset(s, 0, sizeof *s);
-	t->authorised = 1;
-	return 1;
+	source_free(s);
+	return 0;
 }
 
 static void put_in_cache(struct broker *b, const struct source *s, enum cache_kind kind, const uint8_t *key, uint32_t ttl)
@@ -185,6 +181,7 @@ static int from_cache(struct broker *b, struct task *t)
 	struct cache_entry entry;
 	struct source s = { .server = t->server, .cached = 1 };
 	const char *hash = storepath_base(t->path, strlen(t->path), b->store_dir);
+	int known;
 
 	if (b->cache.dir < 0 || (b->lookups.flags & LOOKUP_FRESH) ||
 	    cache_get(&b->cache, b->options.urls[t->server], hash, time(NULL), &entry) < 0)
@@ -205,7 +202,10 @@ static int from_cache(struct broker *b, struct task *t)
 	}
 	b->lookups.from_cache++;
 	t->answered++;
-	(void)accept_text(b, t, &s, entry.kind == CACHE_AUTHORISED ? entry.key_fpr : NULL);
+	known = entry.kind == CACHE_AUTHORISED && acl_has(&b->acl, entry.key_fpr);
+	if (readable(b, t, &s))
+		(void)accept_source(b, t, &s, known ? entry.key_fpr : NULL,
+				    "no signature of a key that is still authorised");
 	return 1;
 }
 
@@ -283,6 +283,72 @@ static void send_queued(struct broker *b)
 	}
 }
 
+/* --- Verification: most of the work of a cold query, so all processors share it --------------------------------- */
+
+struct batch {
+	const struct broker *b;
+	struct task *tasks[LIMIT_LOOKUPS];
+	unsigned count;
+	atomic_uint next;
+};
+
+static void *verify_some(void *arg)
+{
+	struct batch *w = arg;
+	unsigned i;
+
+	while ((i = atomic_fetch_add(&w->next, 1)) < w->count) {
+		struct task *t = w->tasks[i];
+
+		t->verified = signature_verify(&t->arrived.ni, &w->b->acl, t->signer, &t->why) == 0;
+	}
+	return NULL;
+}
+
+static void verify_all(struct batch *w)
+{
+	pthread_t more[VERIFIERS];
+	unsigned n = 0;
+
+	/* What cannot be shared is done here; a thread that cannot be had is not missed. */
+	while (n < VERIFIERS && w->count >= (n + 2) * VERIFY_SHARE && pthread_create(&more[n], NULL, verify_some, w) == 0)
+		n++;
+	(void)verify_some(w);
+	while (n > 0)
+		(void)pthread_join(more[--n], NULL);
+}
+
+static void judge_arrived(struct broker *b)
+{
+	struct batch w = { .b = b, .count = 0 };
+
+	if (b->lookups.arrived == 0)
+		return;
+	for (unsigned i = 0; i < LIMIT_LOOKUPS; i++) {
+		struct task *t = &b->lookups.tasks[i];
+
+		t->verified = 0;
+		t->why.text[0] = '\0';
+		if (t->state == TASK_ARRIVED && readable(b, t, &t->arrived) && !t->authorised)
+			w.tasks[w.count++] = t;
+	}
+	verify_all(&w);
+	b->lookups.arrived = 0;
+	for (unsigned i = 0; i < LIMIT_LOOKUPS; i++) {
+		struct task *t = &b->lookups.tasks[i];
+
+		if (t->state != TASK_ARRIVED)
+			continue;
+		b->lookups.verified += (unsigned)t->verified;
+		if (t->arrived.text != NULL &&
+		    accept_source(b, t, &t->arrived, t->verified ? t->signer : NULL, t->why.text))
+			put_in_cache(b, &t->found.auth, CACHE_AUTHORISED, t->found.key, t->ttl);
+		memset(&t->arrived, 0, sizeof t->arrived);
+		t->server++;
+		advance(b, t, t->ttl);
+	}
+}
+
 void lookup_all(struct broker *b, const char *const *paths, size_t count, unsigned flags,
 		void (*done)(struct broker *, const char *, struct found *, const char *))
 {
@@ -302,6 +368,7 @@ void lookup_all(struct broker *b, const char *const *paths, size_t count, unsign
 			lookups_lost(b, "the spawner is gone");
 			fail_all(b, "the spawner is gone");
 		}
+		judge_arrived(b);
 		if (l->active > 0 && crew_now() - l->last_answer > SILENCE_MS) {
 			struct helper *f = crew_find(b, KIND_FETCH, HELPER_READY);
 
@@ -373,8 +440,13 @@ int lookups_on_end(struct broker *b, struct helper *h, const struct wire_msg *m,
 		t->answered++;
 	else
 		failed(b, t, reason);
-	if (s.text != NULL && accept_text(b, t, &s, NULL))
-		put_in_cache(b, &t->found.auth, CACHE_AUTHORISED, t->found.key, m->ttl);
+	if (s.text != NULL) { /* judged together with what else arrives now */
+		t->arrived = s;
+		t->ttl = m->ttl;
+		t->state = TASK_ARRIVED;
+		l->arrived++;
+		return 0;
+	}
 	t->server++;
 	advance(b, t, m->ttl);
 	return 0;

@@ -38,7 +38,7 @@ struct found {
 #define LOOKUP_FRESH 2    /* do not read the cache */
 #define LOOKUP_ALL 4      /* go on to the last server for more places, after one was authorised */
 
-enum task_state { TASK_FREE, TASK_QUEUED, TASK_SENT };
+enum task_state { TASK_FREE, TASK_QUEUED, TASK_SENT, TASK_ARRIVED };
 
 /* One path under way. */
 struct task {
@@ -48,6 +48,11 @@ struct task {
 	uint16_t server;    /* that is asked now */
 	unsigned answered;  /* servers that gave an answer, if only "absent" */
 	int authorised;
+	struct source arrived;      /* in TASK_ARRIVED: what the server sent, and who signed it */
+	uint32_t ttl;
+	int verified;
+	uint8_t signer[32];
+	struct err why;             /* when it is not verified */
 	struct found found;
 	struct source old;  /* expired cache entry, in case every server fails */
 	uint8_t old_key[32];
@@ -59,6 +64,7 @@ struct lookups {
 	unsigned active;
 	uint32_t next_id;
 	unsigned flags;
+	unsigned arrived;     /* tasks in TASK_ARRIVED */
 	size_t kept;          /* bytes of unsigned narinfos kept by all tasks */
 	uint32_t part_id;     /* of the narinfo that is arriving */
 	char *part;           /* LIMIT_NARINFO + 1 bytes once needed */
