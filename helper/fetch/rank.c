@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch): in which order the places of one nar are tried. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "helper/fetch/rank.h"
@@ -38,9 +37,8 @@ preference(uint8_t method)
 }
 
 static int
-by_method(const void *va, const void *vb)
+by_method(const struct rank_entry *a, const struct rank_entry *b)
 {
-	const struct rank_entry *a = va, *b = vb;
 	int d = by_number(a->dead, b->dead);
 
 	if (d == 0)
@@ -51,12 +49,25 @@ by_method(const void *va, const void *vb)
 }
 
 static int
-by_size(const void *va, const void *vb)
+by_size(const struct rank_entry *a, const struct rank_entry *b)
 {
-	const struct rank_entry *a = va, *b = vb;
 	int d = by_number(a->file_size, b->file_size);
 
-	return d != 0 ? d : by_method(va, vb);
+	return d != 0 ? d : by_method(a, b);
+}
+
+/* Not qsort(): that of older C libraries asks the kernel how much memory there is. */
+static void
+sort(struct rank_entry *entries, size_t n, int (*order)(const struct rank_entry *, const struct rank_entry *))
+{
+	for (size_t i = 1; i < n; i++) {
+		struct rank_entry e = entries[i];
+		size_t at = i;
+
+		for (; at > 0 && order(&e, &entries[at - 1]) < 0; at--)
+			entries[at] = entries[at - 1];
+		entries[at] = e;
+	}
 }
 
 /* A comparison that looked at sizes only where both are known would not be transitive; so the run of one
@@ -64,7 +75,7 @@ by_size(const void *va, const void *vb)
 void
 rank_sort(struct rank_entry *entries, size_t n)
 {
-	qsort(entries, n, sizeof *entries, by_method);
+	sort(entries, n, by_method);
 	for (size_t i = 0, end; i < n; i = end) {
 		int told = 1;
 
@@ -75,6 +86,6 @@ rank_sort(struct rank_entry *entries, size_t n)
 		    entries[end].dead == entries[i].dead; end++)
 			told &= entries[end].file_size > 0;
 		if (told)
-			qsort(entries + i, end - i, sizeof *entries, by_size);
+			sort(entries + i, end - i, by_size);
 	}
 }

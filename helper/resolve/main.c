@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (resolve): host names to addresses, the way this system does it. */
+ * Helper (resolve): host names to addresses, from /etc/hosts and the servers of /etc/resolv.conf. */
 #include <netdb.h>
 #include <netinet/in.h>
+#include <nss.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,15 +18,11 @@
 #define MAX_FILES 32
 #define MAX_MEMORY (256ULL * 1024 * 1024)
 
-/* What the name service switch reads: its configuration, its modules, the sockets of local daemons. */
+/* hosts, resolv.conf, gai.conf, and where resolv.conf may be a link to. */
 static const struct landlock_rule files[] = {
 	{ "/etc", LANDLOCK_READ },
-	{ "/usr", LANDLOCK_READ },
-	{ "/lib", LANDLOCK_READ },
-	{ "/lib64", LANDLOCK_READ },
 	{ "/run", LANDLOCK_READ },
-	{ "/var", LANDLOCK_READ },
-	{ "/gnu/store", LANDLOCK_READ }, /* Guix System keeps libc and modules there */
+	{ "/var/run", LANDLOCK_READ },
 };
 
 static struct addrinfo *
@@ -118,8 +115,13 @@ main(void)
 
 	signal(SIGPIPE, SIG_IGN);
 	(void)syscall(SYS_close_range, CONTROL + 1, ~0u, 0);
-	/* Loads the modules of the name service switch while they may still be mapped. */
-	if ((list = ask("localhost")) != NULL)
+	/* Only what is inside the C library: other services are modules that would have to be mapped after the lock, or
+	 * daemons behind sockets.  Where such a daemon does the work, resolv.conf names it as a server, too. */
+	if (__nss_configure_lookup("hosts", "files dns") != 0) {
+		logline("cannot choose the name services");
+		_exit(1);
+	}
+	if ((list = ask("localhost")) != NULL) /* whatever is loaded once, now */
 		freeaddrinfo(list);
 	if (lock(&e) != 0 || serve(&e) != 0) {
 		logline("%s", e.text);

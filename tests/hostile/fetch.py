@@ -6,7 +6,7 @@
 
 One line per case: `ok NAME', `not ok NAME: why' or `SKIP NAME: why'; then the sums.  Exit 1 if a case failed.  WORDs
 choose cases by a part of their names."""
-import base64, os, random, select, shutil, socket, struct, sys, tempfile, threading, time
+import base64, fcntl, os, random, select, shutil, socket, struct, subprocess, sys, tempfile, threading, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from fetch_servers import *  # noqa: E402,F403
@@ -599,7 +599,7 @@ def names_many_hosts(lab):
         h.lookup(i, i, hash_part(i))
     asked, open_, done = [], [], 0
     while done < 40:
-        while select.select([h.control], [], [], 0.3)[0]:
+        while select.select([h.control], [], [], 0.05)[0]:
             m = h.recv()
             if m["t"] == "RESOLVE":
                 asked.append(m["host"])
@@ -1018,6 +1018,9 @@ def nar_ranking(lab):
     del sv.requests[:]
     h.nar([(0, 9, "none", "a-none"), (0, 7, "gzip", "b-gzip"), (0, 8, "lzip", "d-lzip"), (0, 10, "zstd", "e-zstd")], 10)
     assert [r.path for r in sv.requests] == ["/e-zstd", "/b-gzip", "/d-lzip", "/a-none"], [r.path for r in sv.requests]
+    del sv.requests[:]
+    h.nar([(0, 100 - i, "lzip", "n%d" % i) for i in range(64)], 1000)  # as many as there may be
+    assert [r.path for r in sv.requests] == ["/n%d" % i for i in range(63, -1, -1)]
     good(h)
 
 
@@ -1338,7 +1341,97 @@ def resolve_garbage(lab):
         assert h.wait() == 1 and h.log
 
 
+def dns_server(log):
+    """A DNS server on 127.0.0.1:53 for names that end in .test."""
+    def answer(q, tcp):
+        i, labels = 12, []
+        while q[i]:
+            labels.append(q[i + 1:i + 1 + q[i]].decode())
+            i += q[i] + 1
+        kind = struct.unpack(">H", q[i + 1:i + 3])[0]
+        name = ".".join(labels).lower()
+        log.append((name, kind, tcp))
+        question = q[12:i + 5]
+        v4, v6 = {"one.test": (1, 0), "both.test": (1, 1), "many.test": (40, 0), "six.test": (0, 1), "huge.test": (200, 0)}.get(name, (None, None))
+        if v4 is None:
+            return q[:2] + struct.pack(">HHHHH", 0x8183, 1, 0, 0, 0) + question
+        if name == "huge.test" and not tcp:  # come again over TCP
+            return q[:2] + struct.pack(">HHHHH", 0x8380, 1, 0, 0, 0) + question
+        rr = [struct.pack(">HHHIH", 0xc00c, 1, 1, 60, 4) + bytes([10, 0, k >> 8, k & 255]) for k in range(v4)] if kind == 1 else \
+            [struct.pack(">HHHIH", 0xc00c, 28, 1, 60, 16) + b"\x20\x01\x0d\xb8" + bytes(11) + bytes([k + 1]) for k in range(v6)] if kind == 28 else []
+        return q[:2] + struct.pack(">HHHHH", 0x8180, 1, len(rr), 0, 0) + question + b"".join(rr)
+
+    def udp(sock):
+        while True:
+            q, peer = sock.recvfrom(4096)
+            if b"silent" not in q:
+                sock.sendto(answer(q, False), peer)
+
+    def tcp(sock):
+        while True:
+            c, _ = sock.accept()
+            try:
+                while True:
+                    n = c.recv(2, socket.MSG_WAITALL)
+                    if len(n) < 2:
+                        break
+                    a = answer(c.recv(struct.unpack(">H", n)[0], socket.MSG_WAITALL), True)
+                    c.sendall(struct.pack(">H", len(a)) + a)
+            except OSError:
+                pass
+            c.close()
+    u, t = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
+    t.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for x in (u, t):
+        x.bind(("127.0.0.1", 53))
+    t.listen(5)
+    threading.Thread(target=udp, args=(u,), daemon=True).start()
+    threading.Thread(target=tcp, args=(t,), daemon=True).start()
+
+
+def inside_own_network(directory):
+    """Runs in a network and mount namespace of its own, see resolve_by_dns."""
+    s_ = socket.socket()
+    fcntl.ioctl(s_, 0x8914, struct.pack("16sH14s", b"lo", 0x1 | 0x40, b""))  # SIOCSIFFLAGS: up, running
+    s_.close()
+    for name, text in (("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:2\n"), ("nsswitch.conf", "hosts: files resolve mdns4 nis dns\n"),
+                       ("hosts", "127.0.0.1 localhost\n192.0.2.9 here.local\n")):
+        path = os.path.join(directory, name)
+        with open(path, "w") as f:
+            f.write(text)
+        os.chmod(path, 0o644)
+        subprocess.run(["mount", "--bind", path, os.path.realpath("/etc/" + name)], check=True)
+    log = []
+    dns_server(log)
+    lab = Lab(directory)
+    h = lab.resolve()
+    h.sealed()
+    want = {"one.test": 1, "both.test": 2, "many.test": 16, "six.test": 1, "huge.test": 16, "none.test": 0, "here.local": 1, "silent.test": 0,
+            "ONE.test.": 1}
+    for name, n in want.items():
+        h.lookup_host(name)
+        m = h.recv(20)
+        assert len(m["addresses"]) == 17 * n and (m["status"] == 0) == (n > 0), (name, m, h.log)
+    assert any(tcp for _, _, tcp in log), "huge.test did not go over TCP"
+    good(h)
+    lab.close()
+
+
+@case
+def resolve_by_dns(lab):
+    if os.getuid() != 0 or not shutil.which("unshare"):
+        raise Skip("needs root and unshare")
+    if subprocess.run(["unshare", "-mn", "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        raise Skip("no namespaces here")
+    r = subprocess.run(["unshare", "-mn", sys.executable, os.path.abspath(__file__), LIBEXEC], env=dict(os.environ, NARLOCK_TEST_INSIDE=lab.dir),
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    assert r.returncode == 0, r.stdout.decode()[-500:]
+
+
 def main():
+    if "NARLOCK_TEST_INSIDE" in os.environ:
+        inside_own_network(os.environ["NARLOCK_TEST_INSIDE"])
+        return 0
     passed = failed = skipped = 0
     for c in CASES:
         if WORDS and not any(w in c.__name__ for w in WORDS):
