@@ -14,12 +14,12 @@ static const char default_urls[] = "https://bordeaux.guix.gnu.org https://ci.gui
 static const char *const prefix = "untrusted-";
 
 /* The value of KEY or, where the CLIENT has a say, of untrusted-KEY, which goes first, as in stock guix. */
-static const char *find(char *const *lines, size_t count, const char *key, int client)
+static const char *find(const char *lines, const char *end, const char *key, int client)
 {
 	const char *value = NULL;
 
-	for (size_t i = 0; i < count; i++) {
-		const char *line = lines[i];
+	for (const char *next = lines; next < end; next += strlen(next) + 1) {
+		const char *line = next;
 		int untrusted = strncmp(line, prefix, strlen(prefix)) == 0;
 
 		if (untrusted)
@@ -63,21 +63,21 @@ static int flag(const char *value)
 
 int options_parse(struct options *o, const char *text, const char *discovered)
 {
-	char *lines[256], *copy, *urls, *line, *rest;
-	const char *value;
-	size_t count = 0;
+	const char *value, *end;
+	char *copy, *urls;
 
 	memset(o, 0, sizeof *o);
 	text = text != NULL ? text : "";
 	discovered = discovered != NULL ? discovered : "";
 	if ((copy = strdup(text)) == NULL)
 		return -1;
-	for (rest = copy; (line = strsep(&rest, "\n")) != NULL && count < sizeof lines / sizeof lines[0];)
-		if (*line != '\0')
-			lines[count++] = line;
-	if (!flag(find(lines, count, "discover", 0)))
+	end = copy + strlen(copy);
+	for (char *p = copy; p < end; p++) /* lines become strings, one behind the other */
+		if (*p == '\n')
+			*p = '\0';
+	if (!flag(find(copy, end, "discover", 0)))
 		discovered = "";
-	if ((value = find(lines, count, "substitute-urls", 1)) == NULL)
+	if ((value = find(copy, end, "substitute-urls", 1)) == NULL)
 		value = default_urls;
 	/* One buffer for both lists: neighbours first, as they are nearest. */
 	if ((o->buffer = malloc(strlen(discovered) + strlen(value) + 2)) == NULL) {
@@ -89,9 +89,9 @@ int options_parse(struct options *o, const char *text, const char *discovered)
 	memcpy(urls, value, strlen(value) + 1);
 	add_urls(o, o->buffer, MAX_DISCOVERED);
 	add_urls(o, urls, LIMIT_SERVERS);
-	o->traces = flag(find(lines, count, "print-extended-build-trace", 1));
-	o->deduplicate = flag(find(lines, count, "deduplicate", 0));
-	value = find(lines, count, "terminal-columns", 1);
+	o->traces = flag(find(copy, end, "print-extended-build-trace", 1));
+	o->deduplicate = flag(find(copy, end, "deduplicate", 0));
+	value = find(copy, end, "terminal-columns", 1);
 	o->columns = value != NULL && atoi(value) >= 20 && atoi(value) <= 1000 ? (unsigned)atoi(value) : 80;
 	free(copy);
 	return 0;
