@@ -187,10 +187,14 @@ int conf_read(struct conf *c, const char *path, struct err *e)
 	char *text, *line, *rest;
 	unsigned number = 0;
 	struct err why;
+	size_t len;
+	int bad;
 
-	if ((text = file_read(AT_FDCWD, path, LIMIT_CONF, NULL, e)) == NULL)
+	if ((text = file_read(AT_FDCWD, path, LIMIT_CONF, &len, e)) == NULL)
 		return e->code == ENOENT ? 0 : -1;
-	if (file_trusted(AT_FDCWD, path, e) < 0) {
+	if ((bad = strlen(text) != len)) /* what stands behind it would be passed over */
+		(void)err_set(e, "%s: a NUL byte in it", path);
+	if (bad || file_trusted(AT_FDCWD, path, e) < 0) {
 		free(text);
 		return -1;
 	}
