@@ -330,10 +330,6 @@ void agent_substitute(struct broker *b)
 	struct input in = { 0 };
 	char *line;
 
-	if (b->refusal[0] == '\0') { /* they start while the daemon writes its first command */
-		(void)crew_ask(b, KIND_FETCH);
-		(void)crew_ask(b, KIND_UNPACK);
-	}
 	while ((line = next_line(b, &in)) != NULL)
 		if (*line != '\0')
 			command(b, line);

@@ -392,23 +392,45 @@ static void listen_to(struct broker *b, struct helper *h)
 
 /* --- Messages from the spawner ------------------------------------------------------------------------------- */
 
-static void describe_end(char *text, size_t size, uint32_t status, uint8_t kind)
+/* Exit statuses of the spawner's child before it becomes the helper: trying again would not help. */
+static int hopeless(int status)
 {
-	int s = (int)status;
+	return WIFEXITED(status) && WEXITSTATUS(status) >= SPAWN_NO_DESCRIPTORS && WEXITSTATUS(status) <= SPAWN_NO_EXEC;
+}
 
-	if (WIFSIGNALED(s) && WTERMSIG(s) == SIGSYS)
+static const char *why_no_rights(enum isolation isolation)
+{
+	switch (isolation) {
+	case ISOLATE_USER:
+		return "it could not change to the helpers' user: guix-daemon needs CAP_SETUID, CAP_SETGID, CAP_SETPCAP and "
+		       "CAP_KILL";
+	case ISOLATE_NAMESPACE:
+		return "user and mount namespaces cannot be made here (a chroot, user.max_user_namespaces, "
+		       "kernel.unprivileged_userns_clone or AppArmor forbid it): allow them, run guix-daemon as root, or accept "
+		       "less with `required-layers = no-namespace'";
+	default:
+		return "it could not give up its rights";
+	}
+}
+
+static void describe_end(const struct broker *b, char *text, size_t size, int status, uint8_t kind)
+{
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
 		(void)snprintf(text, size, "sandbox violation: it made a system call that policy '%s' forbids "
 			       "(the kernel's log may name it)", kind_names[kind]);
-	else if (WIFSIGNALED(s))
-		(void)snprintf(text, size, "it was killed by signal %d", WTERMSIG(s));
+	else if (WIFSIGNALED(status))
+		(void)snprintf(text, size, "it was killed by signal %d", WTERMSIG(status));
+	else if (WEXITSTATUS(status) == SPAWN_NO_RIGHTS)
+		(void)snprintf(text, size, "%s", why_no_rights(b->crew.demand.isolation));
 	else
-		(void)snprintf(text, size, "it ended with status %d", WEXITSTATUS(s));
+		(void)snprintf(text, size, "it ended with status %d", WEXITSTATUS(status));
 }
 
 static void on_exited(struct broker *b, const struct wire_msg *m)
 {
 	struct helper *h = by_slot(b, m->slot);
-	char why[160];
+	int status = (int)m->wait_status;
+	char why[400];
 
 	if (h == NULL) /* one that we had given up before */
 		return;
@@ -422,12 +444,15 @@ static void on_exited(struct broker *b, const struct wire_msg *m)
 			forget(h);
 		return;
 	}
-	describe_end(why, sizeof why, m->wait_status, h->kind);
-	if (WIFSIGNALED((int)m->wait_status) && WTERMSIG((int)m->wait_status) == SIGSYS) {
+	describe_end(b, why, sizeof why, status, h->kind);
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) {
 		b->crew.violations++;
 		audit_event(&b->audit, "sandbox-violation", kind_names[h->kind], why);
 	}
-	log_say("%s (pid %ld): %s", kind_names[h->kind], (long)h->pid, why);
+	if (hopeless(status))
+		b->crew.failures[h->kind] = MAX_FAILURES;
+	else /* else whoever needs it says it, once: crew_ready() */
+		log_say("%s (pid %ld): %s", kind_names[h->kind], (long)h->pid, why);
 	helper_lost(b, h, why);
 }
 

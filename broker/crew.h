@@ -42,7 +42,7 @@ struct helper {
 #define CREW_SIZE 4
 /* Why a kind of helper could not be had. */
 struct trouble {
-	char text[LIMIT_REASON + 160];
+	char text[LIMIT_REASON + 200];
 	int told;
 };
 

@@ -250,7 +250,7 @@ static void fail_all(struct broker *b, const char *why)
 		struct task *t = &b->lookups.tasks[i];
 
 		while (t->state == TASK_QUEUED) {
-			failed(b, t, why);
+			set_reason(t, b, why); /* crew_ready has told it, once */
 			t->server++;
 			advance(b, t, TTL_NOT_TOLD);
 		}
@@ -439,7 +439,7 @@ int lookups_on_end(struct broker *b, struct helper *h, const struct wire_msg *m,
 	if (m->status == NARINFO_FOUND || m->status == NARINFO_ABSENT)
 		t->answered++;
 	else
-		failed(b, t, reason);
+		failed(b, t, reason[0] != '\0' ? reason : "it was not reachable a moment ago, and is left alone");
 	if (s.text != NULL) { /* judged together with what else arrives now */
 		t->arrived = s;
 		t->ttl = m->ttl;

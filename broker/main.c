@@ -211,19 +211,23 @@ static int start_up(struct broker *b, const struct arguments *a, struct confinem
 	if (directory[0] != '\0')
 		(void)mkdir(dirname(directory), 0755);
 	audit_open(&b->audit, b->conf.audit_log, a->mode);
-	if (plan_helpers(b, &plan, e) < 0 || crypto_init(e) < 0)
+	if (plan_helpers(b, &plan, e) < 0)
 		return -1;
 	make_directories(b, plan.uid, plan.gid);
 	plan.fetch_state = b->fetch_state;
 	if (b->record_fd < 0 && !b->by_hand && strcmp(a->mode, "self-check") != 0)
 		return err_set(e, "%s cannot be used: the references told to the daemon and the nar installed could not be kept "
 			       "together", b->conf.state_directory);
+	if (crew_start(b, &plan, e) < 0 || crypto_init(e) < 0)
+		return -1;
+	/* They start while we read on and while the daemon writes its first command. */
+	(void)crew_ask(b, KIND_FETCH);
+	if (strcmp(a->mode, "substitute") == 0)
+		(void)crew_ask(b, KIND_UNPACK);
 	cache_init(&b->cache, b->cache_fd);
 	if (b->record_fd >= 0 && record_open(&b->records, b->record_fd, getppid(), e) < 0)
 		return -1;
 	make_acl(b);
-	if (crew_start(b, &plan, e) < 0)
-		return -1;
 	return confine(b, c, e);
 }
 

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "broker/file.h"
@@ -105,54 +104,84 @@ int proof_parse(const char *text, const struct proof_demand *d, uint32_t *layers
 	return 0;
 }
 
-static int same_namespace(pid_t pid, const char *name)
+static char *read_proc(pid_t pid, const char *name, struct err *e)
 {
 	char path[64];
-	struct stat a, b;
 
-	(void)snprintf(path, sizeof path, "/proc/%ld/ns/%s", (long)pid, name);
-	if (stat(path, &a) < 0)
-		return -1;
-	(void)snprintf(path, sizeof path, "/proc/self/ns/%s", name);
-	if (stat(path, &b) < 0)
-		return -1;
-	return a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+	(void)snprintf(path, sizeof path, "/proc/%ld/%s", (long)pid, name);
+	return file_read(AT_FDCWD, path, LIMIT_PROC_FILE, NULL, e);
 }
 
-/* In its namespaces neither store nor state may be reachable from its root. */
+/* A user namespace of its own maps one uid; ours maps more, or other ones.  (Comparing /proc/PID/ns/user would take the
+ * right to trace it, which Landlock denies us.) */
+static int own_user_namespace(pid_t pid, struct err *e)
+{
+	char *theirs = read_proc(pid, "uid_map", e), *ours = read_proc(getpid(), "uid_map", e);
+	unsigned inside, outside, count;
+	int rc = -1;
+
+	if (theirs != NULL && ours != NULL) {
+		if (strcmp(theirs, ours) != 0 && sscanf(theirs, "%u %u %u", &inside, &outside, &count) == 3 && count == 1)
+			rc = 0;
+		else
+			(void)err_set(e, "it is not in a user namespace of its own");
+	}
+	free(theirs);
+	free(ours);
+	return rc;
+}
+
+/* Is PATH at or below DIR, or DIR below PATH?  Both are absolute. */
+static int related(const char *path, const char *dir)
+{
+	size_t n = strlen(path), m = strlen(dir), less = n < m ? n : m;
+
+	return strncmp(path, dir, less) == 0 && (n == m || (n < m ? dir[n] : path[m]) == '/');
+}
+
+int proof_mounts(char *text, const char *const hidden[2], struct err *e)
+{
+	char *line, *rest = text;
+	int root = 0;
+
+	while ((line = strsep(&rest, "\n")) != NULL) {
+		char source[256], place[256], type[32];
+
+		if (*line == '\0')
+			continue;
+		/* 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue (proc(5)) */
+		if (sscanf(line, "%*s %*s %*s %255s %255s %*s", source, place) != 2 || strstr(line, " - ") == NULL ||
+		    sscanf(strstr(line, " - "), " - %31s", type) != 1)
+			return err_set(e, "its mounts cannot be read");
+		if (strcmp(place, "/") == 0)
+			root = strcmp(type, "tmpfs") == 0;
+		for (int i = 0; i < 2; i++)
+			if (strcmp(place, "/") != 0 && (related(place, hidden[i]) || related(source, hidden[i])) &&
+			    strcmp(source, "/") != 0)
+				return err_set(e, "%s is visible in its mounts (%s)", hidden[i], place);
+	}
+	return root ? 0 : err_set(e, "its root is not a file system of its own");
+}
+
+/* In its namespaces neither store nor state may be reachable: its root is an empty file system of the spawner's, and
+ * nothing of the two is mounted there. */
 static int check_namespace(pid_t pid, const struct proof_demand *d, uint32_t *layers, struct err *e)
 {
-	char path[64];
-	struct stat st;
-	int root;
+	char *mounts;
+	int rc;
 
-	if (same_namespace(pid, "user") != 0 || same_namespace(pid, "mnt") != 0)
-		return err_set(e, "it is not in user and mount namespaces of its own");
-	(void)snprintf(path, sizeof path, "/proc/%ld/root", (long)pid);
-	if ((root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
-		return err_sys(e, errno, "cannot look at its root");
-	for (int i = 0; i < 2; i++) {
-		if (fstatat(root, d->hidden[i] + 1, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT) {
-			close(root);
-			return err_set(e, "%s is visible in its root", d->hidden[i]);
-		}
-	}
-	close(root);
-	*layers |= LAYER_USERNS | LAYER_MOUNTNS;
-	return 0;
-}
-
-static char *read_status(pid_t pid, struct err *e)
-{
-	char path[64];
-
-	(void)snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
-	return file_read(AT_FDCWD, path, LIMIT_PROC_STATUS, NULL, e);
+	if (own_user_namespace(pid, e) < 0 || (mounts = read_proc(pid, "mountinfo", e)) == NULL)
+		return -1;
+	rc = proof_mounts(mounts, d->hidden, e);
+	free(mounts);
+	if (rc == 0)
+		*layers |= LAYER_USERNS | LAYER_MOUNTNS;
+	return rc;
 }
 
 int proof_filters(pid_t pid, struct err *e)
 {
-	char *text = read_status(pid, e);
+	char *text = read_proc(pid, "status", e);
 	const char *p;
 	int n = -1;
 
@@ -167,7 +196,7 @@ int proof_filters(pid_t pid, struct err *e)
 int proof_check(pid_t pid, int pidfd, const struct proof_demand *d, uint32_t *layers, struct err *e)
 {
 	struct pollfd p = { pidfd, POLLIN, 0 };
-	char *text = read_status(pid, e);
+	char *text = read_proc(pid, "status", e);
 	int rc;
 
 	if (text == NULL)

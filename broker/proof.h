@@ -28,4 +28,8 @@ int proof_check(pid_t pid, int pidfd, const struct proof_demand *d, uint32_t *la
 /* proof_parse(text, d, layers, e): the part of proof_check that judges the text of a status file. */
 int proof_parse(const char *text, const struct proof_demand *d, uint32_t *layers, struct err *e);
 
+/* proof_mounts(text, hidden, e): the part that judges the text of a mountinfo file, which it takes apart: the root must be
+ * a tmpfs, and no mount may show one of the HIDDEN directories or a part of it. */
+int proof_mounts(char *text, const char *const hidden[2], struct err *e);
+
 #endif

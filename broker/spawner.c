@@ -168,7 +168,7 @@ static _Noreturn void become_helper(const struct spawner *s, struct channels *c,
 	int rc;
 
 	if (arrange_descriptors(c, s->programs[kind]) < 0)
-		_exit(120);
+		_exit(SPAWN_NO_DESCRIPTORS);
 	reset_signals();
 	(void)umask(077);
 	switch (p->isolation) {
@@ -178,11 +178,11 @@ static _Noreturn void become_helper(const struct spawner *s, struct channels *c,
 	}
 	if (rc < 0) {
 		say("cannot give up rights");
-		_exit(121);
+		_exit(SPAWN_NO_RIGHTS);
 	}
 	exec_program(p, kind, spawner);
 	say("cannot execute helper");
-	_exit(122);
+	_exit(SPAWN_NO_EXEC);
 }
 
 /* --- In the spawner ------------------------------------------------------------------------------------ */

@@ -16,6 +16,11 @@ enum isolation {
 	ISOLATE_LOWERED, /* required-layers = no-namespace: the daemon's uid, but no rights and a filter */
 };
 
+/* Exit statuses of a child that did not become the helper. */
+#define SPAWN_NO_DESCRIPTORS 120
+#define SPAWN_NO_RIGHTS 121
+#define SPAWN_NO_EXEC 122
+
 /* What the spawner needs to know; all of it is decided before the fork. */
 struct spawner_plan {
 	enum isolation isolation;

@@ -99,8 +99,8 @@
 #define LIMIT_ACL (1024 * 1024)
 /* One record of the audit log, in bytes. */
 #define LIMIT_AUDIT_LINE 8192
-/* A file /proc/PID/status. */
-#define LIMIT_PROC_STATUS 16384
+/* A file of /proc/PID: status, uid_map, mountinfo. */
+#define LIMIT_PROC_FILE 65536
 /* Keys in an ACL. */
 #define LIMIT_ACL_KEYS 4096
 
