@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "broker/agent.h"
@@ -295,6 +296,8 @@ static void query(struct broker *b, char *line)
 	}
 	put_line(&q.reply, "\n");
 	flush_reply(&q.reply);
+	if (b->cache.dir >= 0) /* rarely more than a look at a time stamp */
+		(void)cache_clean(&b->cache, time(NULL));
 }
 
 void agent_query(struct broker *b)

@@ -96,7 +96,7 @@ void audit_number(struct audit_line *l, const char *name, uint64_t value)
 	add(l, ",\"%s\":%llu", name, (unsigned long long)value);
 }
 
-void audit_layers(struct audit_line *l, const char *name, uint32_t layers)
+void audit_layer_names(char *text, size_t size, uint32_t layers)
 {
 	static const struct { uint32_t bit; const char *name; } names[] = {
 		{ LAYER_UID, "uid" }, { LAYER_NO_GROUPS, "no-groups" }, { LAYER_NO_CAPS, "no-caps" },
@@ -106,14 +106,19 @@ void audit_layers(struct audit_line *l, const char *name, uint32_t layers)
 		{ LAYER_LANDLOCK_SCOPE, "landlock-scope" }, { LAYER_USERNS, "user-namespace" },
 		{ LAYER_MOUNTNS, "mount-namespace" },
 	};
-	char text[256] = "";
+	size_t n = 0;
 
-	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-		size_t n = strlen(text);
-
+	text[0] = '\0';
+	for (size_t i = 0; i < sizeof names / sizeof names[0] && n < size; i++)
 		if (layers & names[i].bit)
-			(void)snprintf(text + n, sizeof text - n, "%s%s", n > 0 ? "," : "", names[i].name);
-	}
+			n += (size_t)snprintf(text + n, size - n, "%s%s", n > 0 ? "," : "", names[i].name);
+}
+
+void audit_layers(struct audit_line *l, const char *name, uint32_t layers)
+{
+	char text[256];
+
+	audit_layer_names(text, sizeof text, layers);
 	audit_text(l, name, text);
 }
 

@@ -3,6 +3,7 @@
 #ifndef NARLOCK_BROKER_AUDIT_H
 #define NARLOCK_BROKER_AUDIT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "ipc/limits.h"
@@ -33,6 +34,9 @@ void audit_text(struct audit_line *l, const char *name, const char *value);
 void audit_bytes(struct audit_line *l, const char *name, const char *value, unsigned len);
 void audit_number(struct audit_line *l, const char *name, uint64_t value);
 void audit_layers(struct audit_line *l, const char *name, uint32_t layers);
+
+/* audit_layer_names(text, size, layers): the names of layers (ipc/layers.h), with commas between. */
+void audit_layer_names(char *text, size_t size, uint32_t layers);
 
 /* audit_end(a, l): write the record with one write that does not wait. */
 void audit_end(struct audit *a, struct audit_line *l);

@@ -27,6 +27,7 @@ struct broker {
 	char store_dir[LIMIT_PATH];   /* NIX_STORE_DIR */
 	char state_dir[LIMIT_PATH];   /* GUIX_STATE_DIRECTORY */
 	char config_dir[LIMIT_PATH];  /* GUIX_CONFIGURATION_DIRECTORY */
+	const char *conf_path;
 	const char *http_proxy, *https_proxy;
 	const char *mode;             /* "query", "substitute", "self-check": for the audit log */
 	int by_hand;                  /* started with --allow-destination, not by guix-daemon */

@@ -179,15 +179,18 @@ int crew_send(struct broker *b, struct helper *h, const struct wire_msg *m, int 
 	return rc == 1 ? 0 : 1;
 }
 
+/* Bounded, so that a flooding helper cannot keep us from the others. */
+#define FRAMES_AT_ONCE 64
+
 /* --- Logs -------------------------------------------------------------------------------------------------- */
 
 static void drain_log(struct helper *h)
 {
 	char line[LIMIT_LOG_LINE + 1];
 	int64_t now = crew_now();
-	ssize_t n;
+	ssize_t n = -1;
 
-	while ((n = recv(h->log, line, LIMIT_LOG_LINE, MSG_DONTWAIT)) > 0) {
+	for (int i = 0; i < FRAMES_AT_ONCE && (n = recv(h->log, line, LIMIT_LOG_LINE, MSG_DONTWAIT)) > 0; i++) {
 		if (now - h->log_window > 10000) {
 			if (h->log_lines > LIMIT_LOG_RATE)
 				log_say("%s: %u more lines were dropped", kind_names[h->kind], h->log_lines - LIMIT_LOG_RATE);
@@ -361,9 +364,6 @@ static void dispatch(struct broker *b, struct helper *h, const struct wire_msg *
 	violation(b, h, e.text);
 }
 
-/* Bounded, so that a flooding helper cannot keep us from the others. */
-#define FRAMES_AT_ONCE 64
-
 static void listen_to(struct broker *b, struct helper *h)
 {
 	uint8_t frame[LIMIT_FRAME];
@@ -380,7 +380,8 @@ static void listen_to(struct broker *b, struct helper *h)
 			violation(b, h, e.text);
 			return;
 		}
-		if (rc == 0) { /* EXITED tells the rest */
+		if (rc == 0) { /* EXITED tells the rest; one that only closed its end, or sent nothing, has to go, too */
+			order_spawner_to_kill(b, h);
 			close_fd(&h->control);
 			return;
 		}

@@ -171,8 +171,9 @@ static int configure(struct broker *b, const struct arguments *a, struct err *e)
 {
 	const char *conf = getenv("NARLOCK_CONF");
 
+	b->conf_path = conf != NULL ? conf : NARLOCK_SYSCONFDIR "/narlock/narlock.conf";
 	conf_defaults(&b->conf, b->state_dir);
-	if (conf_read(&b->conf, conf != NULL ? conf : NARLOCK_SYSCONFDIR "/narlock/narlock.conf", e) < 0)
+	if (conf_read(&b->conf, b->conf_path, e) < 0)
 		return -1;
 	if (a->destination != NULL) {
 		b->by_hand = 1;

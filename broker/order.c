@@ -162,6 +162,8 @@ static int drain(struct broker *b, struct spool *spool, struct err *e)
 		}
 		if (rc == 0)
 			o->out_ended = 1;
+		if (rc == 2 && o->unpack_ended) /* it closes its output before it says UNPACKED */
+			return err_set(e, "the unpacker keeps its output open");
 		return rc < 0 ? -1 : 0;
 	}
 	return 0;

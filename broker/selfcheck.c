@@ -13,21 +13,37 @@ static const char *const modes[] = { "root", "rootless-namespace", "rootless-low
 /* A store item that no server has. */
 #define NO_ITEM "00000000000000000000000000000000-narlock-self-check"
 
-static int helper_line(struct broker *b, uint8_t kind, const char *name, unsigned *worst)
+/* The worst found so far, and the first reason for it. */
+struct verdict {
+	unsigned level; /* 0 good, 1 degraded, 2 unsafe */
+	char why[512];
+};
+
+static void worse(struct verdict *v, unsigned level, const char *why)
 {
+	if (level <= v->level)
+		return;
+	v->level = level;
+	(void)snprintf(v->why, sizeof v->why, "%s", why);
+}
+
+static void helper_line(struct broker *b, uint8_t kind, const char *name, struct verdict *v)
+{
+	char verified[256], claimed[256];
 	struct helper *h;
 	struct err e;
 
 	if ((h = crew_ready(b, kind, &e)) == NULL) {
 		printf("helper %s failed %s\n", name, e.text);
-		return -1;
+		worse(v, 2, e.text);
+		return;
 	}
-	printf("helper %s uid=%u gid=%u verified=0x%x claimed=0x%x landlock_abi=%u seccomp_filters=%u+1\n", name,
-	       b->crew.demand.uid, b->crew.demand.gid, h->verified, h->claimed, h->landlock_abi,
-	       b->crew.demand.filters_before);
-	if (!(h->claimed & LAYER_LANDLOCK_FS) && *worst < 1)
-		*worst = 1;
-	return 0;
+	audit_layer_names(verified, sizeof verified, h->verified);
+	audit_layer_names(claimed, sizeof claimed, h->claimed & ~h->verified);
+	printf("helper %s uid=%u gid=%u seccomp_filters=%u->more verified=%s claimed=%s landlock_abi=%u\n", name,
+	       b->crew.demand.uid, b->crew.demand.gid, b->crew.demand.filters_before, verified, claimed, h->landlock_abi);
+	if (!(h->claimed & LAYER_LANDLOCK_FS))
+		worse(v, 1, "helpers run without Landlock");
 }
 
 static void on_answer(struct broker *b, const char *path, struct found *f, const char *reason)
@@ -64,25 +80,31 @@ static void url_lines(struct broker *b)
 
 int selfcheck(struct broker *b, const struct confinement *c, int urls)
 {
-	unsigned worst = 0;
+	static const char *const levels[] = { "good", "degraded", "unsafe" };
+	struct verdict v = { 0, "" };
 
+	printf("config %s %s\n", b->conf_path, b->refusal[0] != '\0' ? b->refusal : "ok");
 	if (b->refusal[0] != '\0') {
-		printf("verdict unsafe %s\n", b->refusal);
-		return 2;
+		worse(&v, 2, b->refusal);
+	} else {
+		printf("mode %s\n", modes[b->crew.demand.isolation]);
+		printf("acl %s/acl %zu keys\n", b->config_dir, b->acl.count);
+		printf("broker confined seccomp=%u landlock=%s landlock_abi=%d%s%s\n", c->filter_len,
+		       c->landlock ? "on" : "off", c->landlock_abi, c->landlock_error != 0 ? " why=" : "",
+		       c->landlock_error != 0 ? strerrorname_np(c->landlock_error) : "");
+		helper_line(b, KIND_FETCH, "fetch", &v);
+		helper_line(b, KIND_UNPACK, "unpack", &v);
+		helper_line(b, KIND_RESOLVE, "resolve", &v);
+		if (!c->landlock)
+			worse(&v, 1, "the broker runs without Landlock");
+		if (b->crew.demand.isolation == ISOLATE_LOWERED)
+			worse(&v, 1, "required-layers is lowered: helpers run as the daemon's user");
+		if (b->acl.count == 0)
+			worse(&v, 1, "no key is authorised");
+		if (urls && v.level < 2)
+			url_lines(b);
 	}
-	printf("mode %s\n", modes[b->crew.demand.isolation]);
-	printf("acl %s/acl %zu keys\n", b->config_dir, b->acl.count);
-	printf("broker confined seccomp=%u landlock=%s landlock_abi=%d%s%s\n", c->filter_len, c->landlock ? "on" : "off",
-	       c->landlock_abi, c->landlock_error != 0 ? " why=" : "",
-	       c->landlock_error != 0 ? strerrorname_np(c->landlock_error) : "");
-	if (!c->landlock || b->acl.count == 0 || b->crew.demand.isolation == ISOLATE_LOWERED)
-		worst = 1;
-	if (helper_line(b, KIND_FETCH, "fetch", &worst) < 0 || helper_line(b, KIND_UNPACK, "unpack", &worst) < 0 ||
-	    helper_line(b, KIND_RESOLVE, "resolve", &worst) < 0)
-		worst = 2;
-	if (urls && worst < 2)
-		url_lines(b);
-	printf("verdict %s\n", worst == 0 ? "good" : worst == 1 ? "degraded" : "unsafe");
+	printf("verdict %s%s%s\n", levels[v.level], v.why[0] != '\0' ? " " : "", v.why);
 	(void)fflush(stdout);
-	return (int)worst;
+	return (int)v.level;
 }

@@ -97,7 +97,7 @@ static void bar(const struct broker *b, uint64_t bytes, const char *source)
 	unsigned columns = b->options.columns < 250 ? b->options.columns : 250, width = 20;
 	int n;
 
-	if (t->size > 0) {
+	if (t->size > 0 && columns >= 60) { /* else the line would wrap */
 		double part = bytes >= t->size ? 1 : (double)bytes / (double)t->size;
 		int full = (int)(part * width);
 

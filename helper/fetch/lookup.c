@@ -17,7 +17,8 @@
 #define WINDOW_HTTP2 32
 
 /* A narinfo up to this size is collected at once; for longer ones there are only so many places, so that
- * a server that sends a megabyte for each of 64 requests finds no memory to fill. */
+ * a server that sends a megabyte for each of 64 requests finds no memory to fill.  Without a place the request is
+ * broken off and made again later: to pause it would be kinder, but HTTP/2 goes on filling libcurl's buffers. */
 #define SMALL_BODY 32768
 #define FIRST_BODY 4096
 #define BIG_PLACES 3
@@ -34,6 +35,7 @@ struct lookup {
 	struct lookup *next;
 	uint32_t id;
 	uint16_t server;
+	uint8_t big; /* known to need one of BIG_PLACES */
 	char hash[HASH_PART_BYTES + 1];
 };
 
@@ -44,8 +46,8 @@ struct flight {
 	struct transfer transfer;
 	struct lookup *lookup;
 	enum flight_state state;
-	uint8_t big;    /* holds one of BIG_PLACES */
-	uint8_t paused; /* waits for one */
+	uint8_t big;      /* holds one of BIG_PLACES */
+	uint8_t no_place; /* needed one, and there was none */
 	uint8_t too_big;
 	char *body;
 	size_t len, room;
@@ -129,7 +131,7 @@ land(struct flight *fl)
 		fl->body = NULL;
 		fl->room = 0;
 	}
-	fl->big = fl->paused = fl->too_big = 0;
+	fl->big = fl->no_place = fl->too_big = 0;
 	fl->len = 0;
 	fl->lookup = NULL;
 	fl->state = FLIGHT_FREE;
@@ -232,8 +234,8 @@ on_body(void *owner, const char *data, size_t n)
 	}
 	if (fl->len + n > SMALL_BODY && !fl->big) {
 		if (all->big >= BIG_PLACES) {
-			fl->paused = 1;
-			return CURL_WRITEFUNC_PAUSE;
+			fl->no_place = 1;
+			return 0;
 		}
 		fl->big = 1;
 		all->big++;
@@ -303,6 +305,22 @@ redirect(struct flight *fl)
 	launch(fl);
 }
 
+/* To the front of its line, which then waits for a place. */
+static void
+put_back(struct flight *fl)
+{
+	struct lookups *all = fl->fetch->lookups;
+	struct lookup *l = land(fl);
+	struct line *line = &all->lines[l->server];
+
+	l->big = 1;
+	l->next = line->first;
+	if (line->first == NULL)
+		line->tail = &l->next;
+	line->first = l;
+	all->pending++;
+}
+
 static void
 on_done(void *owner, CURLcode result)
 {
@@ -322,7 +340,9 @@ on_done(void *owner, CURLcode result)
 		fail(fl, reason);
 		return;
 	}
-	if (fl->too_big) {
+	if (fl->no_place) {
+		put_back(fl);
+	} else if (fl->too_big) {
 		(void)err_set(&e, "%s: a narinfo of more than %d bytes", fl->transfer.url.host, LIMIT_NARINFO);
 		fail(fl, e.text);
 	} else if (result != CURLE_OK && fl->transfer.quiet) {
@@ -385,6 +405,7 @@ lookup_add(struct fetch *f, const struct wire_msg *m, struct err *e)
 	l->next = NULL;
 	l->id = m->id;
 	l->server = m->server;
+	l->big = 0;
 	if (answer_at_once(f, l))
 		return 0;
 	line = &all->lines[l->server];
@@ -434,7 +455,9 @@ start_one(struct fetch *f, struct line *line)
 		answer(f, take_first(f->lookups, line), NARINFO_DEAD, TTL_NOT_TOLD, "");
 		return 1;
 	}
-	/* While its name is not known the server takes none of the places. */
+	if (line->first->big && f->lookups->big >= BIG_PLACES)
+		return 0;
+	/* While its name is not known the server takes none of the flights. */
 	if (!f->settings.http.set && !f->settings.https.set && line->flights == 0 &&
 	    hosts_need(&f->hosts, s->url.host, f->now, &addresses) == HOST_WAITING)
 		return 0;
@@ -445,6 +468,8 @@ start_one(struct fetch *f, struct line *line)
 		return 1;
 	}
 	fl->lookup = take_first(f->lookups, line);
+	fl->big = fl->lookup->big;
+	f->lookups->big += fl->big;
 	fl->transfer.redirects = 0;
 	line->flights++;
 	f->lookups->running++;
@@ -470,12 +495,6 @@ watch(struct flight *fl)
 
 	if (fl->state == FLIGHT_WAITING) {
 		launch(fl);
-	} else if (fl->paused) {
-		if (f->lookups->big >= BIG_PLACES)
-			return;
-		fl->paused = 0;
-		fl->transfer.active = f->now;
-		curl_easy_pause(fl->transfer.easy, CURLPAUSE_CONT);
 	} else if (f->now >= stall_time(fl)) {
 		(void)err_set(&e, "%s: no answer for %u ms", fl->transfer.url.host, f->settings.stall_ms);
 		transfer_stop(&fl->transfer);
@@ -541,7 +560,7 @@ lookup_deadline(const struct fetch *f)
 	for (size_t i = 0; all->running > 0 && i < FLIGHTS; i++) {
 		const struct flight *fl = &all->flights[i];
 
-		if (fl->state == FLIGHT_RUNNING && !fl->paused && stall_time(fl) < first)
+		if (fl->state == FLIGHT_RUNNING && stall_time(fl) < first)
 			first = stall_time(fl);
 	}
 	return first;

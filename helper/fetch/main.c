@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch): HTTP(S) for the broker.  Everything that needs a file happens here, before the lock. */
 #include <curl/curl.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
@@ -161,7 +162,7 @@ serve(struct fetch *f, struct err *e)
 		if (readable && (rc = serve_read(f, e)) != 1)
 			return rc;
 		if (serve_flush(f, e) != 0)
-			return -1;
+			return e->code == EPIPE || e->code == ECONNRESET ? 0 : -1;
 		if (serve_room(f)) {
 			lookup_pump(f);
 			nar_pump(f);

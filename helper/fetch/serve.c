@@ -181,6 +181,8 @@ serve_read(struct fetch *f, struct err *e)
 
 		if (rc == WIRE_AGAIN)
 			return 1;
+		if (rc == -1 && e->code == ECONNRESET) /* it has left without reading our last frames */
+			return 0;
 		if (rc != 1)
 			return rc;
 		if (dispatch(f, &m, fd, e) != 0)
