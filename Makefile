@@ -40,7 +40,7 @@ LDFLAGS ?=
 LINK := -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g -DNARLOCK_NO_SECCOMP \
 	-DNARLOCK_TEST_HOOKS
-PATHS := -DNARLOCK_LIBEXECDIR='"$(LIBEXECDIR)"' -DNARLOCK_SYSCONFDIR='"$(SYSCONFDIR)"' -DNARLOCK_VERSION='"$(VERSION)"'
+PATHS := -DNARLOCK_HELPER_USER='"$(HELPER_USER)"' -DNARLOCK_LIBEXECDIR='"$(LIBEXECDIR)"' -DNARLOCK_SYSCONFDIR='"$(SYSCONFDIR)"' -DNARLOCK_VERSION='"$(VERSION)"'
 
 # --- What belongs to what -----------------------------------------------------------------------------------
 
@@ -61,6 +61,7 @@ CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/dr
 
 # Sources (main file first), generated sources and libraries of each program.
 PROGRAMS := broker guix fetch unpack resolve narlock
+TRACED := fetch unpack resolve
 SRC_broker := broker/main.c $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
 LIB_broker := -lgcrypt -lcap -pthread
 SRC_guix := broker/guix.c
@@ -76,7 +77,7 @@ LIB_narlock := -lcap
 
 obj = $(patsubst %.c,$(1)/%.o,$(patsubst $(B)/%,%,$(2)))
 
-all: $(PROGRAMS:%=$(B)/bin/%) $(B)/share/narlock.8 $(B)/share/narlock.conf.5
+all: $(PROGRAMS:%=$(B)/bin/%) $(TRACED:%=$(B)/bin/trace/%) $(B)/share/narlock.8 $(B)/share/narlock.conf.5
 
 .PHONY: all install uninstall deps deps-e2e check unit asan hostile fuzz demo check-e2e bench clean FORCE
 .DELETE_ON_ERROR:
@@ -112,6 +113,7 @@ $(1)/gen/%.o: $(B)/gen/%.c $(B)/paths
 	$$(Q)$(2) $(COMMON) $(3) -MMD -MP -c -o $$@ $$<
 endef
 $(eval $(call compile,$(B)/obj,$(CC),$(CFLAGS) $(HARDEN)))
+$(eval $(call compile,$(B)/trap,$(CC),$(CFLAGS) $(HARDEN) -DNARLOCK_TRAP))
 $(eval $(call compile,$(B)/asan,$(CC),$(SANITIZE)))
 $(eval $(call compile,$(B)/fuzz,$(CLANG),$(SANITIZE) -fsanitize=fuzzer-no-link))
 
@@ -122,6 +124,15 @@ $(B)/bin/$(1): $(call obj,$(B)/obj,$(SRC_$(1)))
 	$$(Q)$(CC) $(CFLAGS) $(LINK) $(LDFLAGS) -o $$@ $$^ $(LIB_$(1))
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
+
+# The same helpers with policies that report instead of kill, for `narlock doctor --trace'.
+define traced_program
+$(B)/bin/trace/$(1): $(call obj,$(B)/trap,$(SRC_$(1):$(B)/gen/%.bpf.c=$(B)/gen/%.trap.c))
+	@mkdir -p $$(@D)
+	$$(call say,LINK)
+	$$(Q)$(CC) $(CFLAGS) $(LINK) $(LDFLAGS) -o $$@ $$^ $(LIB_$(1))
+endef
+$(foreach p,$(TRACED),$(eval $(call traced_program,$(p))))
 
 $(B)/share/%: policy/man/%.in $(B)/paths
 	@mkdir -p $(@D)
@@ -235,12 +246,13 @@ deps:
 # --- Installation -------------------------------------------------------------------------------------------------------
 
 install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SYSCONFDIR)/narlock \
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR)/trace $(DESTDIR)$(SYSCONFDIR)/narlock \
 		$(DESTDIR)$(DATADIR)/man/man8 $(DESTDIR)$(DATADIR)/man/man5 $(DESTDIR)$(DATADIR)/narlock/policy \
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d $(DESTDIR)$(PREFIX)/lib/sysusers.d \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 	install -m 755 $(B)/bin/narlock $(DESTDIR)$(BINDIR)/
 	install -m 755 $(B)/bin/broker $(B)/bin/guix $(B)/bin/fetch $(B)/bin/unpack $(B)/bin/resolve $(DESTDIR)$(LIBEXECDIR)/
+	install -m 755 $(TRACED:%=$(B)/bin/trace/%) $(DESTDIR)$(LIBEXECDIR)/trace/
 	install -m 644 $(B)/share/narlock.8 $(DESTDIR)$(DATADIR)/man/man8/
 	install -m 644 $(B)/share/narlock.conf.5 $(DESTDIR)$(DATADIR)/man/man5/
 	install -m 644 $(POLICIES:%=policy/%.policy) $(DESTDIR)$(DATADIR)/narlock/policy/

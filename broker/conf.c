@@ -11,6 +11,11 @@
 #include "broker/conf.h"
 #include "broker/file.h"
 
+/* Set by the Makefile. */
+#ifndef NARLOCK_HELPER_USER
+#define NARLOCK_HELPER_USER "narlock"
+#endif
+
 enum kind { TEXT, DIRECTORY, NUMBER, SIZE, WORD, DESTINATION, HOST, OTHER };
 
 struct choice {
@@ -58,7 +63,7 @@ static const struct key keys[] = {
 void conf_defaults(struct conf *c, const char *state_parent)
 {
 	memset(c, 0, sizeof *c);
-	(void)snprintf(c->helper_user, sizeof c->helper_user, "narlock");
+	(void)snprintf(c->helper_user, sizeof c->helper_user, NARLOCK_HELPER_USER);
 	(void)snprintf(c->state_directory, sizeof c->state_directory, "%s/narlock", state_parent);
 	(void)snprintf(c->audit_log, sizeof c->audit_log, "/var/log/narlock/audit.log");
 	(void)snprintf(c->ca_bundle, sizeof c->ca_bundle, "/etc/ssl/certs/ca-certificates.crt");

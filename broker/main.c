@@ -33,13 +33,13 @@
 #endif
 
 static const char usage[] =
-	"usage: broker --query | --substitute [--allow-destination=DIR] | --self-check [--urls] | --version | --help\n"
+	"usage: broker --query | --substitute [--allow-destination=DIR] | --self-check [--urls] [--trace] | --version | --help\n"
 	"guix-daemon starts this program through libexec/narlock/guix; see narlock(8).\n";
 
 struct arguments {
 	const char *mode;
 	const char *destination;
-	int urls;
+	int urls, trace;
 };
 
 static int parse_arguments(struct arguments *a, int argc, char **argv)
@@ -54,6 +54,8 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 			a->mode = "self-check";
 		else if (strcmp(argv[i], "--urls") == 0)
 			a->urls = 1;
+		else if (strcmp(argv[i], "--trace") == 0)
+			a->trace = 1;
 		else if (strncmp(argv[i], "--allow-destination=", 20) == 0)
 			a->destination = argv[i] + 20;
 		else
@@ -186,10 +188,11 @@ static int configure(struct broker *b, const struct arguments *a, struct err *e)
 }
 
 /* Plan how helpers are kept apart; the choice follows from who we are and what the admin demands. */
-static int plan_helpers(struct broker *b, struct spawner_plan *p, struct err *e)
+static int plan_helpers(struct broker *b, const struct arguments *a, struct spawner_plan *p, struct err *e)
 {
 	memset(p, 0, sizeof *p);
-	p->libexec = NARLOCK_LIBEXECDIR;
+	/* The tracing helpers have the same policies, but say which call broke them.  Only for a look by hand. */
+	p->libexec = a->trace && strcmp(a->mode, "self-check") == 0 ? NARLOCK_LIBEXECDIR "/trace" : NARLOCK_LIBEXECDIR;
 	p->ca_bundle = b->conf.ca_bundle;
 	p->hidden[0] = b->store_dir;
 	p->hidden[1] = b->state_dir;
@@ -212,7 +215,7 @@ static int start_up(struct broker *b, const struct arguments *a, struct confinem
 	if (directory[0] != '\0')
 		(void)mkdir(dirname(directory), 0755);
 	audit_open(&b->audit, b->conf.audit_log, a->mode);
-	if (plan_helpers(b, &plan, e) < 0)
+	if (plan_helpers(b, a, &plan, e) < 0)
 		return -1;
 	make_directories(b, plan.uid, plan.gid);
 	plan.fetch_state = b->fetch_state;

@@ -20,11 +20,13 @@
 #include "helper/cli/selfcheck.h"
 
 static const char help[] =
-    "Usage: narlock doctor [--substitute-urls='URL...']\n"
+    "Usage: narlock doctor [--substitute-urls='URL...'] [--trace]\n"
     "\n"
     "Check who could change narlock's files, the helper user, every layer of the sandbox (by trying it),\n"
     "Landlock, the access control list, and whether the servers can be reached.  Run it as the user that\n"
     "guix-daemon runs as, with the daemon's environment (GUIX_STATE_DIRECTORY and so on).\n"
+    "With --trace the helpers that are tried report a system call that their policy forbids by its number,\n"
+    "where the kernel's log does not.\n"
     "\n"
     "Exit status: 0 good, 1 degraded, 2 unsafe.\n";
 
@@ -143,10 +145,11 @@ static void check_sandbox(const struct place *p, struct report *r)
 	probe_all(&id, r);
 }
 
-static int parse(int argc, char **argv, const char **urls)
+static int parse(int argc, char **argv, const char **urls, bool *trace)
 {
 	static const struct option options[] = {
 		{ "substitute-urls", required_argument, NULL, 'u' },
+		{ "trace", no_argument, NULL, 't' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -155,6 +158,10 @@ static int parse(int argc, char **argv, const char **urls)
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (c == 'h')
 			return fputs(help, stdout) < 0 ? CLI_OTHER : CLI_OK;
+		if (c == 't') {
+			*trace = true;
+			continue;
+		}
 		if (c != 'u' || strchr(optarg, '\n') != NULL)
 			break;
 		*urls = optarg;
@@ -173,7 +180,8 @@ int doctor_main(int argc, char **argv)
 	static char options[LIMIT_OPTIONS];
 	struct report report = { FINDING_OK };
 	const char *urls = NULL;
-	int code = parse(argc, argv, &urls);
+	bool trace = false;
+	int code = parse(argc, argv, &urls, &trace);
 
 	if (code >= 0)
 		return code;
@@ -185,7 +193,7 @@ int doctor_main(int argc, char **argv)
 	    && snprintf(options, sizeof options, "substitute-urls=%s\n", urls) >= (int)sizeof options)
 		return CLI_UNSAFE;
 	report_section("broker (--self-check)");
-	selfcheck_run(PATH_BROKER, urls != NULL ? options : NULL, &report);
+	selfcheck_run(PATH_BROKER, urls != NULL ? options : NULL, trace, &report);
 	printf("verdict: %s\n", verdicts[report.worst]);
 	return fflush(stdout) == 0 ? codes[report.worst] : CLI_UNSAFE;
 }

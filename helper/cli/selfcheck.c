@@ -67,7 +67,7 @@ enum finding selfcheck_finding(const char *line)
 	return FINDING_NOTE;
 }
 
-static void child(const char *program, const char *options, int out)
+static void child(const char *program, const char *options, bool trace, int out)
 {
 	int null = open("/dev/null", O_RDONLY);
 
@@ -76,7 +76,7 @@ static void child(const char *program, const char *options, int out)
 	    || (options != NULL && setenv("_NIX_OPTIONS", options, 1) < 0))
 		_exit(127);
 	alarm(PATIENCE); /* survives the exec */
-	execl(program, program, "--self-check", "--urls", (char *)NULL);
+	execl(program, program, "--self-check", "--urls", trace ? "--trace" : (char *)NULL, (char *)NULL);
 	_exit(127);
 }
 
@@ -114,7 +114,7 @@ static void judge_end(const char *program, int status, bool verdict, struct repo
 		r->worst = FINDING_UNSAFE;
 }
 
-void selfcheck_run(const char *program, const char *options, struct report *r)
+void selfcheck_run(const char *program, const char *options, bool trace, struct report *r)
 {
 	int ends[2], status = 0;
 	bool verdict;
@@ -127,7 +127,7 @@ void selfcheck_run(const char *program, const char *options, struct report *r)
 	fflush(stdout);
 	pid = fork();
 	if (pid == 0)
-		child(program, options, ends[1]);
+		child(program, options, trace, ends[1]);
 	close(ends[1]);
 	verdict = read_lines(ends[0], r);
 	if (pid < 0) {

@@ -3,14 +3,17 @@
 #ifndef NARLOCK_CLI_SELFCHECK_H
 #define NARLOCK_CLI_SELFCHECK_H
 
+#include <stdbool.h>
+
 #include "helper/cli/report.h"
 
 /* selfcheck_finding(line): what a line "KEY VALUE..." of the self-check amounts to.  Lines of an unknown kind
  * are notes, so that an older doctor can read a newer broker. */
 enum finding selfcheck_finding(const char *line);
 
-/* selfcheck_run(program, options, r): run PROGRAM --self-check --urls with _NIX_OPTIONS=OPTIONS (NULL: none),
+/* selfcheck_run(program, options, trace, r): run PROGRAM --self-check --urls (with TRACE also --trace), with
+ * _NIX_OPTIONS=OPTIONS (NULL: none),
  * report its lines and its exit code. */
-void selfcheck_run(const char *program, const char *options, struct report *r);
+void selfcheck_run(const char *program, const char *options, bool trace, struct report *r);
 
 #endif

@@ -78,7 +78,7 @@ open_files(struct fetch *f)
 static int
 lock(struct fetch *f, struct err *e)
 {
-	struct seal_options options = { .policy = &policy_fetch, .nofile = MAX_FILES, .fsize = (uint64_t)STATE_SIZE,
+	struct seal_options options = { .policy = POLICY_OF(fetch), .nofile = MAX_FILES, .fsize = (uint64_t)STATE_SIZE,
 		.as = MAX_MEMORY };
 	struct seal_report report;
 	struct wire_msg m;

@@ -80,7 +80,7 @@ answer(const struct wire_msg *question, struct err *e)
 static int
 lock(struct err *e)
 {
-	struct seal_options options = { .policy = &policy_resolve, .fds = 0xf, .nofile = MAX_FILES, .fsize = 0,
+	struct seal_options options = { .policy = POLICY_OF(resolve), .fds = 0xf, .nofile = MAX_FILES, .fsize = 0,
 		.as = MAX_MEMORY, .files = files, .nfiles = sizeof files / sizeof files[0] };
 	struct seal_report report;
 	struct wire_msg m;
