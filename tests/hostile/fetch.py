@@ -2,18 +2,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tests: the real fetch and resolve programs behind their real locks, against servers that lie.
 
-    fetch.py [DIRECTORY with fetch and resolve] [WORD...]     (or NARLOCK_LIBEXEC; default build)
+    fetch.py [DIRECTORY with fetch and resolve] [WORD...]     (default: build/bin)
 
 One line per case: `ok NAME', `not ok NAME: why' or `SKIP NAME: why'; then the sums.  Exit 1 if a case failed.  WORDs
 choose cases by a part of their names."""
 import base64, fcntl, os, random, select, shutil, socket, struct, subprocess, sys, tempfile, threading, time
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from fetch_servers import *  # noqa: E402,F403
 from fetch_wire import *     # noqa: E402,F403
 
 WORDS = [w for w in sys.argv[1:] if not os.path.isdir(w)]
-LIBEXEC = ([d for d in sys.argv[1:] if os.path.isdir(d)] + [os.environ.get("NARLOCK_LIBEXEC", "build")])[0]
+HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAMS = os.path.abspath(([d for d in sys.argv[1:] if os.path.isdir(d)] + [HERE + "/../../build/bin"])[0])
 CASES = []
 
 
@@ -47,13 +49,13 @@ class Lab:
 
     def fetch(self, **env):
         e = {"NARLOCK_" + k: v for k, v in env.items()}
-        program = os.environ.get("NARLOCK_TEST_FETCH") or os.path.join(LIBEXEC, "fetch")
+        program = os.environ.get("NARLOCK_TEST_FETCH") or os.path.join(PROGRAMS, "fetch")
         h = Helper(os.path.abspath(program), e)
         self.things.append(h)
         return h
 
     def resolve(self):
-        h = Helper(os.path.abspath(os.path.join(LIBEXEC, "resolve")), {"RES_OPTIONS": "timeout:1 attempts:1"})
+        h = Helper(os.path.abspath(os.path.join(PROGRAMS, "resolve")), {"RES_OPTIONS": "timeout:1 attempts:1"})
         self.things.append(h)
         return h
 
@@ -1304,7 +1306,7 @@ def broker_goes(lab):
 
 @case
 def wrong_parent(lab):
-    h = Helper(os.path.abspath(os.path.join(LIBEXEC, "fetch")), {"NARLOCK_SPAWNER": "1"})
+    h = Helper(os.path.abspath(os.path.join(PROGRAMS, "fetch")), {"NARLOCK_SPAWNER": "1"})
     lab.things.append(h)
     assert h.wait() == 1 and "parent" in h.log[0], h.log
 
@@ -1423,7 +1425,7 @@ def resolve_by_dns(lab):
         raise Skip("needs root and unshare")
     if subprocess.run(["unshare", "-mn", "true"], stderr=subprocess.DEVNULL).returncode != 0:
         raise Skip("no namespaces here")
-    r = subprocess.run(["unshare", "-mn", sys.executable, os.path.abspath(__file__), LIBEXEC], env=dict(os.environ, NARLOCK_TEST_INSIDE=lab.dir),
+    r = subprocess.run(["unshare", "-mn", sys.executable, os.path.abspath(__file__), PROGRAMS], env=dict(os.environ, NARLOCK_TEST_INSIDE=lab.dir),
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
     assert r.returncode == 0, r.stdout.decode()[-500:]
 
@@ -1432,7 +1434,14 @@ def main():
     if "NARLOCK_TEST_INSIDE" in os.environ:
         inside_own_network(os.environ["NARLOCK_TEST_INSIDE"])
         return 0
+    global PROGRAMS
     passed = failed = skipped = 0
+    # Another uid has to be able to execute them, wherever this tree is.
+    copies = tempfile.mkdtemp(prefix="narlock-fetch.")
+    os.chmod(copies, 0o755)
+    for name in ("fetch", "resolve"):
+        shutil.copy(os.path.join(PROGRAMS, name), copies)
+    PROGRAMS = copies
     for c in CASES:
         if WORDS and not any(w in c.__name__ for w in WORDS):
             continue
@@ -1458,6 +1467,7 @@ def main():
             lab.close()
             shutil.rmtree(directory, ignore_errors=True)
         sys.stdout.flush()
+    shutil.rmtree(copies, ignore_errors=True)
     print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
     return 1 if failed else 0
 
