@@ -33,8 +33,9 @@ int confine(struct broker *b, struct confinement *c, struct err *e)
 	rules[n++] = (struct landlock_rule){ b->config_dir, LANDLOCK_READ };
 	rules[n++] = (struct landlock_rule){ "/proc", LANDLOCK_READ };
 	/* A kernel that cannot allow links between directories (ABI 1) would break deduplication: it is left out there. */
-	if (landlock_confine(rules, n, LANDLOCK_NO_BIND | LANDLOCK_NO_CONNECT | LANDLOCK_SCOPE | LANDLOCK_NEED_REFER, &r,
-			     e) < 0)
+	/* No LANDLOCK_SCOPE: it would keep the spawner's parent death signal from it, too, and with a stopped spawner that
+	 * is all there is.  Signals and sockets of ours are forbidden by the filter. */
+	if (landlock_confine(rules, n, LANDLOCK_NO_BIND | LANDLOCK_NO_CONNECT | LANDLOCK_NEED_REFER, &r, e) < 0)
 		return -1;
 	c->landlock_abi = r.abi;
 	c->landlock = r.fs;

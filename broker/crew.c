@@ -538,6 +538,8 @@ int crew_step(struct broker *b, int data_fd, int timeout_ms)
 	struct helper *of[2 + 2 * CREW_SIZE];
 	nfds_t n = 0;
 
+	if (b->crew.channel < 0) /* the spawner is gone; poll would pass over it in silence */
+		return -1;
 	p[n++] = (struct pollfd){ b->crew.channel, POLLIN, 0 };
 	p[n++] = (struct pollfd){ data_fd, POLLIN, 0 };
 	for (int i = 0; i < CREW_SIZE; i++) {
