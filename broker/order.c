@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
@@ -29,7 +30,8 @@ int order_on_begin(struct broker *b, struct helper *h, const struct wire_msg *m,
 	struct wire_msg u = { .type = MSG_UNPACK, .method = m->method, .max_bytes = o->nar_size,
 			      .dictionary = (uint32_t)b->conf.lzip_dictionary };
 
-	if (m->id != o->id || m->candidate >= o->index_count || m->method < METHOD_NONE || m->method > METHOD_ZSTD)
+	if (m->id != o->id || m->candidate >= o->index_count || m->method < METHOD_NONE || m->method > METHOD_ZSTD ||
+	    (o->direct && m->method != METHOD_NONE))
 		return err_set(e, "NAR_BEGIN that does not fit the order");
 	h->state = HELPER_STREAMING;
 	o->begun = 1;
@@ -41,6 +43,8 @@ int order_on_begin(struct broker *b, struct helper *h, const struct wire_msg *m,
 	for (uint64_t w = b->conf.zstd_window; w > 1; w >>= 1)
 		u.window_log++;
 	trace_started(b, &o->places[o->place], o->size);
+	if (o->direct)
+		return 0;
 	if (o->unpack != NULL && crew_send(b, o->unpack, &u, -1, e) == 0)
 		o->unpack->state = HELPER_STREAMING;
 	else
@@ -124,11 +128,31 @@ void order_reset(struct broker *b)
 
 /* --- The order -------------------------------------------------------------------------------------------------- */
 
-/* CANDIDATE frames for what has not failed, then ORDER with the unpacker's input. */
+/* Where the fetcher writes to.  Bytes that need no unpacking come straight to us: they are as opaque as what an
+ * unpacker would copy, and the spool does not care.  Returns the fetcher's end. */
+static int open_sink(struct order *o, struct err *e)
+{
+	int pair[2], room = 1 << 20, sink;
+
+	if (!o->direct) {
+		sink = o->unpack->in; /* the fetcher's alone from now on, so that its end is the end */
+		o->unpack->in = -1;
+		o->out = o->unpack->out;
+		return sink;
+	}
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(e, errno, "no channel for the nar");
+	(void)setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+	o->out = pair[0];
+	return pair[1];
+}
+
+/* CANDIDATE frames for what has not failed, then ORDER with the way for the bytes. */
 static int send_order(struct broker *b, struct err *e)
 {
 	struct order *o = &b->order;
 	struct wire_msg m = { .type = MSG_ORDER, .id = o->id, .nar_size = o->nar_size };
+	int sink, rc;
 
 	for (unsigned i = 0; i < o->index_count; i++) {
 		const struct place *p = &o->places[o->index[i]];
@@ -140,11 +164,13 @@ static int send_order(struct broker *b, struct err *e)
 	}
 	/* No honest encoding of a nar is much larger than the nar. */
 	m.max_bytes = o->nar_size + o->nar_size / 8 + (1 << 20);
-	if (crew_send(b, o->fetch, &m, o->unpack->in, e) != 0)
+	if ((sink = open_sink(o, e)) < 0)
+		return -1;
+	rc = crew_send(b, o->fetch, &m, sink, e);
+	close(sink);
+	if (rc != 0)
 		return err_set(e, "the fetcher does not take the order");
 	o->fetch->state = HELPER_ORDERED;
-	close(o->unpack->in); /* the fetcher's alone now, so that its end is the end */
-	o->unpack->in = -1;
 	return 0;
 }
 
@@ -154,7 +180,7 @@ static int drain(struct broker *b, struct spool *spool, struct err *e)
 	struct order *o = &b->order;
 
 	for (int i = 0; i < 64; i++) {
-		int rc = spool_take(spool, o->unpack->out, e);
+		int rc = spool_take(spool, o->out, e);
 
 		if (rc == 1) {
 			o->last_news = crew_now();
@@ -171,11 +197,11 @@ static int drain(struct broker *b, struct spool *spool, struct err *e)
 
 static int finished(const struct order *o)
 {
-	if (o->fetch == NULL || o->unpack == NULL)
+	if (o->fetch == NULL || (o->unpack == NULL && !o->direct))
 		return 1;
 	if (o->fetch_ended && !o->begun) /* nothing will ever come */
 		return 1;
-	return o->fetch_ended && o->unpack_ended && o->out_ended;
+	return o->fetch_ended && (o->unpack_ended || o->direct) && o->out_ended;
 }
 
 /* Returns 0 when the conversation came to its end, or -1 for a failure here or a nar that is too long. */
@@ -185,11 +211,11 @@ static int pump(struct broker *b, struct spool *spool, struct err *e)
 
 	while (!finished(o)) {
 		/* An unpacker that failed reads no more: the fetcher sees that at its next write, and ends, too. */
-		int fd = o->begun && !o->out_ended ? o->unpack->out : -1;
+		int fd = o->begun && !o->out_ended ? o->out : -1;
 
 		if (crew_step(b, fd, 1000) < 0)
 			return err_sys(e, EPIPE, "the spawner is gone");
-		if (fd >= 0 && o->unpack != NULL && o->unpack->out == fd && drain(b, spool, e) < 0)
+		if (fd >= 0 && (o->direct || o->unpack != NULL) && drain(b, spool, e) < 0)
 			return -1;
 		if (crew_now() - o->last_news > SILENCE_MS && o->fetch != NULL)
 			crew_kill(b, o->fetch, "it is silent");
@@ -204,9 +230,12 @@ static void settle(struct broker *b)
 	struct wire_msg cancel = { .type = MSG_CANCEL, .id = o->id };
 	int64_t limit = crew_now() + 5000;
 
+	if (o->direct && o->out >= 0)
+		close(o->out);
 	if (o->unpack != NULL)
 		crew_release(b, o->unpack); /* closes its ends */
 	o->unpack = NULL;
+	o->out = -1;
 	if (o->fetch != NULL && !o->fetch_ended && crew_send(b, o->fetch, &cancel, -1, NULL) != 0)
 		crew_kill(b, o->fetch, "it does not read its frames");
 	while (o->fetch != NULL && !o->fetch_ended) {
@@ -221,7 +250,9 @@ static void settle(struct broker *b)
 static enum order_result judge(struct order *o, struct spool *spool, const uint8_t nar_hash[32], int lost,
 			       struct err *e)
 {
-	int complete = o->unpack_ended && o->unpack_status == UNPACK_DONE && o->out_ended;
+	int unpacked = o->direct ? o->fetch_ended && o->fetch_status == NAR_DONE
+				 : o->unpack_ended && o->unpack_status == UNPACK_DONE;
+	int complete = unpacked && o->out_ended;
 
 	spool_digest(spool, o->digest);
 	if (complete && spool->size == o->nar_size && memcmp(o->digest, nar_hash, 32) == 0)
@@ -248,28 +279,35 @@ enum order_result order_nar(struct broker *b, struct place *places, unsigned cou
 	order_reset(b);
 	o->places = places;
 	o->nar_size = nar_size;
+	o->out = -1;
+	o->direct = 1;
 	for (unsigned i = 0; i < count && o->index_count < LIMIT_CANDIDATES; i++)
-		if (!places[i].failed)
+		if (!places[i].failed) {
 			o->index[o->index_count++] = (uint16_t)i;
+			o->direct &= strcmp(places[i].compression, "none") == 0;
+		}
 	if (o->index_count == 0)
 		return (void)err_set(e, "no place to get it from"), ORDER_EXHAUSTED;
-	if (crew_ask(b, KIND_FETCH) < 0 || (o->unpack = crew_ready(b, KIND_UNPACK, e)) == NULL ||
+	if (crew_ask(b, KIND_FETCH) < 0 || (!o->direct && crew_ready(b, KIND_UNPACK, e) == NULL) ||
 	    (o->fetch = crew_ready(b, KIND_FETCH, e)) == NULL)
 		return ORDER_LOCAL;
-	if ((o->unpack = crew_find(b, KIND_UNPACK, HELPER_READY)) == NULL) /* it may have died while we waited */
+	if (!o->direct && (o->unpack = crew_find(b, KIND_UNPACK, HELPER_READY)) == NULL) /* it died while we waited */
 		return (void)err_set(e, "the unpacker ended"), ORDER_LOCAL;
 	o->active = 1;
 	o->begin_ms = o->last_news = crew_now();
 	o->fetch_verified = o->fetch->verified, o->fetch_claimed = o->fetch->claimed;
-	o->unpack_verified = o->unpack->verified, o->unpack_claimed = o->unpack->claimed;
-	o->unpack->state = HELPER_ORDERED;
+	if (!o->direct) {
+		o->unpack_verified = o->unpack->verified, o->unpack_claimed = o->unpack->claimed;
+		o->unpack->state = HELPER_ORDERED;
+	}
 	pumped = send_order(b, e);
 	if (pumped == 0) {
-		(void)crew_ask(b, KIND_UNPACK); /* a spare one for the next item starts while this one is fetched */
+		if (!o->direct) /* a spare one for the next item starts while this one is fetched */
+			(void)crew_ask(b, KIND_UNPACK);
 		pumped = pump(b, spool, e);
 	}
 	o->end_ms = crew_now();
-	lost = o->fetch == NULL || o->unpack == NULL;
+	lost = o->fetch == NULL || (o->unpack == NULL && !o->direct);
 	settle(b);
 	if (pumped == 0)
 		result = judge(o, spool, nar_hash, lost, e);

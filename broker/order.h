@@ -32,6 +32,8 @@ struct order {
 	int active;
 	uint32_t id;
 	struct helper *fetch, *unpack;     /* NULL once lost */
+	int direct;                        /* every candidate is uncompressed: no unpacker between fetcher and spool */
+	int out;                           /* nar bytes: the unpacker's, or (direct) a socket of this order's own */
 	int begun, fetch_ended, unpack_ended, out_ended;
 	uint16_t candidate;                /* index into `index' */
 	uint16_t place;                    /* index into the places: the one that was begun last */
