@@ -156,8 +156,7 @@ int proof_mounts(char *text, const char *const hidden[2], struct err *e)
 		if (strcmp(place, "/") == 0)
 			root = strcmp(type, "tmpfs") == 0;
 		for (int i = 0; i < 2; i++)
-			if (strcmp(place, "/") != 0 && (related(place, hidden[i]) || related(source, hidden[i])) &&
-			    strcmp(source, "/") != 0)
+			if (strcmp(place, "/") != 0 && (related(place, hidden[i]) || related(source, hidden[i])))
 				return err_set(e, "%s is visible in its mounts (%s)", hidden[i], place);
 	}
 	return root ? 0 : err_set(e, "its root is not a file system of its own");

@@ -202,10 +202,10 @@ static struct subject start(enum omit omit, unsigned filters_of_parent)
 
 	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
 	if ((s.pid = fork()) == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (unsigned i = 0; i < filters_of_parent; i++)
 			load_filter();
 		become(omit);
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of uid takes it away */
 		CHECK(write(ready[1], "r", 1) == 1);
 		for (;;)
 			pause();
@@ -333,7 +333,6 @@ static struct subject start_namespaced(int shows)
 
 	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
 	if ((s.pid = fork()) == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		CHECK(setgroups(0, NULL) == 0);
 		CHECK(setresgid(OTHER, OTHER, OTHER) == 0 && setresuid(OTHER, OTHER, OTHER) == 0);
 		(void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
@@ -343,6 +342,7 @@ static struct subject start_namespaced(int shows)
 		} else if (drop_to_namespace(OTHER, OTHER, hidden, 1) < 0) {
 			_exit(0);
 		}
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		load_filter();
 		CHECK(write(ready[1], "r", 1) == 1);
 		for (;;)
@@ -389,16 +389,49 @@ static void a_namespace_must_hide_both_directories(void **state)
 	stop(s);
 	s = start(OMIT_NOTHING, 0); /* a namespace is demanded, but it is in ours */
 	assert_int_equal(proof_check(s.pid, s.pidfd, &d, &layers, &e), -1);
-	assert_non_null(strstr(e.text, "namespaces of its own"));
+	assert_non_null(strstr(e.text, "namespace of its own"));
 	stop(s);
 	d.uid = d.gid = OTHER; /* without a map of ids the kernel shows these */
 	s = start_namespaced(1);
 	assert_true(s.pidfd >= 0);
 	assert_int_equal(proof_check(s.pid, s.pidfd, &d, &layers, &e), -1);
-	assert_non_null(strstr(e.text, "is visible in its root"));
+	assert_non_null(strstr(e.text, "of its own"));
 	stop(s);
 	for (int i = 0; i < 2; i++)
 		(void)rmdir(hidden_dir[i]);
+}
+
+/* mountinfo as the kernel shows it for the spawner's root, with one line of the test's. */
+static int mounts(const char *line)
+{
+	static const char *const hide[2] = { "/gnu/store", "/var/guix" };
+	char text[1024];
+
+	(void)snprintf(text, sizeof text,
+		       "80 79 0:40 / / ro,nosuid,nodev - tmpfs narlock rw,size=64k\n"
+		       "81 80 254:0 /usr /usr ro,nosuid,nodev - ext4 /dev/vda rw\n%s", line);
+	return proof_mounts(text, hide, &e);
+}
+
+static void mounts_tell_what_is_visible(void **state)
+{
+	static const char *const hide[2] = { "/gnu/store", "/var/guix" };
+	char no_root[] = "81 80 254:0 /usr /usr ro - ext4 /dev/vda rw\n";
+	char disk_root[] = "80 79 254:0 / / ro - ext4 /dev/vda rw\n";
+
+	(void)state;
+	assert_int_equal(mounts(""), 0);
+	assert_int_equal(mounts("82 80 254:0 /gnu/store /gnu/store ro - ext4 /dev/vda rw\n"), -1);
+	assert_non_null(strstr(e.text, "/gnu/store is visible"));
+	assert_int_equal(mounts("82 80 254:0 /gnu/store/abc-lib /lib ro - ext4 /dev/vda rw\n"), -1); /* a part of it */
+	assert_int_equal(mounts("82 80 254:0 /var /mnt ro - ext4 /dev/vda rw\n"), -1); /* the state is below it */
+	assert_int_equal(mounts("82 80 0:41 / /var/guix ro - tmpfs other rw\n"), -1);
+	assert_int_equal(mounts("82 80 254:0 /gnu/storefront /lib ro - ext4 /dev/vda rw\n"), 0);
+	assert_int_equal(mounts("82 80 nonsense\n"), -1);
+	assert_int_equal(mounts("82 80 0:42 / / rw - overlay overlay rw\n"), -1); /* another root on top */
+	assert_int_equal(proof_mounts(no_root, hide, &e), -1);
+	assert_int_equal(proof_mounts(disk_root, hide, &e), -1);
+	assert_non_null(strstr(e.text, "root"));
 }
 
 int main(void)
@@ -415,6 +448,7 @@ int main(void)
 		cmocka_unit_test(a_filter_of_the_parent_does_not_count),
 		cmocka_unit_test(a_process_that_ended_is_refused),
 		cmocka_unit_test(a_namespace_must_hide_both_directories),
+		cmocka_unit_test(mounts_tell_what_is_visible),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
