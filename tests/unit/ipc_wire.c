@@ -453,6 +453,7 @@ static void wrong_numbers_of_descriptors_are_refused(void **state)
 	refused(1);
 	send_raw(frame, frame_of(MSG_ORDER), fds, 40); /* MSG_CTRUNC */
 	refused(1);
+	assert_non_null(strstr(e.text, "truncated"));
 	send_raw(frame, frame_of(MSG_CANCEL), fds, 1); /* one where none belongs */
 	refused(1);
 	send_raw(frame, frame_of(MSG_CANCEL), fds, 1);
@@ -490,6 +491,7 @@ static void packets_above_the_limit_are_refused(void **state)
 	memset(frame2 + n, 0, sizeof frame2 - n);
 	send_raw(frame2, LIMIT_FRAME + 1, NULL, 0);
 	refused(1);
+	assert_non_null(strstr(e.text, "truncated"));
 	send_raw(frame2, n, NULL, 0);
 	assert_int_equal(wire_recv(pair[1], &m, frame, NULL, 0, &e), 1);
 	assert_int_equal(m.blob.len, LIMIT_BLOB);
