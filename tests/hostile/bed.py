@@ -386,7 +386,7 @@ class Agent:
         while b"\n" not in self.pending:
             left = end - time.monotonic()
             if left <= 0 or not select.select([self.replies], [], [], left)[0]:
-                raise Failed(f"no reply in {seconds} s; log: {self.log[-300:]!r}")
+                raise Failed(f"no reply in {seconds} s; got {self.pending!r}; {self.where()}; log: {self.log[-300:]!r}")
             chunk = os.read(self.replies, 65536)
             if not chunk:
                 return None
@@ -411,6 +411,17 @@ class Agent:
             lines.append((line, deriver, references, int(self.line(seconds)), int(self.line(seconds))))
         check(line is not None, "the broker ended")
         return lines
+
+    def where(self):
+        """What each process of ours waits in, for the report of a failure."""
+        def text(pid, name):
+            try:
+                with open(f"/proc/{pid}/{name}") as f:
+                    return f.read().strip()
+            except OSError:
+                return "?"
+        return [f"{command(p)[-10:]} {text(p, 'wchan')} {text(p, 'syscall')[:40]}" for p in pids()
+                if session(p) == self.pid]
 
     def alive(self):
         return self.process.poll() is None

@@ -233,7 +233,8 @@ def fetch_cases():
     yield "end: segv after SEALED", lying("fetch", lambda i, m: fetcher(start=ALIVE + "segv\n"), event="substitute",
                                           reason="", recovers=False)
     yield "end: segv at a lookup", at_lookup("segv\n", "signal 11", event="substitute")
-    yield "end: segv in mid-order", at_order(begin() + progress(1) + "segv\n", "signal 11", event="substitute")
+    yield "end: segv in mid-order", at_order(begin() + progress(1) + "segv\n", "", event="substitute",
+                                            then=lambda m, a, i: check(a.says("signal 11"), f"the log: {a.log!r}"))
     yield "end: segv in mid-order, once", once(
         "fetch", lambda item: fetcher(found(item.narinfo), begin() + "segv\n"), event=None)
     yield "end: forbidden call at a lookup", lying(
