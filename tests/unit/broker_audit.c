@@ -128,7 +128,8 @@ static void a_record_is_a_line(void **state)
 	assert_int_equal(lines(), 2);
 	assert_non_null(strstr(text, "\"mode\":\"substitute\",\"event\":\"substitute\",\"path\":\"/gnu/store/x\","
 				     "\"bytes\":18446744073709551615,"
-				     "\"verified\":\"uid,no-groups,no-caps,no-new-privs,seccomp,mount-namespace\",\"claimed\":\"\"}\n"));
+				     "\"verified\":\"uid,no-groups,no-caps,no-new-privs,seccomp,mount-namespace\",\"claimed\":"
+				     "\"\"}\n"));
 	assert_non_null(strstr(text, "\"event\":\"refusal\",\"subject\":\"query\",\"reason\":\"because\"}\n"));
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777 & ~0640u, 0);

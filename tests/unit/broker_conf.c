@@ -225,7 +225,8 @@ static void only_a_safe_file_is_read(void **state)
 static void helper_ids(void **state)
 {
 	static const char *const bad[] = { "0:0", "0:5", "5:0", "5", "5:", ":5", "5:6x", "5x:6", "-1:5", "4294967295:5",
-					   "5:4294967295", "4294967296:5", "99999999999999999999:5", "no-such-user-here", "", "5:-1" };
+					   "5:4294967295", "4294967296:5", "99999999999999999999:5", 
+					   "no-such-user-here", "", "5:-1" };
 	uint32_t uid = 0, gid = 0;
 
 	(void)state;

@@ -49,8 +49,8 @@ static void the_client_has_the_first_word_on_urls(void **state)
 {
 	(void)state;
 	assert_string_equal(urls("substitute-urls=http://a http://b\n", NULL), "http://a,http://b,");
-	assert_string_equal(urls("substitute-urls=http://a http://b\nuntrusted-substitute-urls=http://c http://d\n", NULL),
-			    "http://c,http://d,");
+	assert_string_equal(urls("substitute-urls=http://a http://b\nuntrusted-substitute-urls=http://c http://d\n",
+				 NULL), "http://c,http://d,");
 	assert_string_equal(urls("untrusted-substitute-urls=http://c\nsubstitute-urls=http://a", NULL), "http://c,");
 	assert_string_equal(urls("substitute-urls=\n", NULL), ""); /* an admin who wants none gets none */
 	assert_string_equal(urls("substitute-urls=http://h/?a=b=c\n", NULL), "http://h/?a=b=c,");
@@ -64,7 +64,8 @@ static void the_client_has_the_first_word_on_urls(void **state)
 static void urls_are_split_and_shortened(void **state)
 {
 	(void)state;
-	assert_string_equal(urls("substitute-urls=  http://a/   http://b//\thttp://c ", NULL), "http://a,http://b,http://c,");
+	assert_string_equal(urls("substitute-urls=  http://a/   http://b//\thttp://c ", NULL),
+			    "http://a,http://b,http://c,");
 	assert_string_equal(urls("substitute-urls=/", NULL), "/,");
 }
 
@@ -73,7 +74,8 @@ static void odd_urls_are_dropped_and_counted(void **state)
 	char text[LIMIT_URL + 100] = "substitute-urls=http://";
 
 	(void)state;
-	assert_string_equal(urls("substitute-urls=http://a\033[2J http://b http://\xc3\xa9 http://c\177\n", NULL), "http://b,");
+	assert_string_equal(urls("substitute-urls=http://a\033[2J http://b http://\xc3\xa9 http://c\177\n", NULL),
+			    "http://b,");
 	assert_int_equal(o.urls_dropped, 3);
 	memset(text + strlen(text), 'x', LIMIT_URL - 7);
 	parse(text, NULL);
@@ -143,7 +145,8 @@ static void columns(void **state)
 	static const struct { const char *text; unsigned columns; } cases[] = {
 		{ "untrusted-terminal-columns=132\n", 132 }, { "terminal-columns=20", 20 }, { "terminal-columns=19", 80 },
 		{ "terminal-columns=1000", 1000 }, { "terminal-columns=1001", 80 }, { "terminal-columns=-5", 80 },
-		{ "terminal-columns=99999999999999999999", 80 }, { "terminal-columns=x", 80 }, { "terminal-columns=", 80 },
+		{ "terminal-columns=99999999999999999999", 80 }, { "terminal-columns=x", 80 },
+		{ "terminal-columns=", 80 },
 	};
 
 	(void)state;
@@ -158,7 +161,8 @@ static void what_is_unknown_is_skipped(void **state)
 {
 	(void)state;
 	assert_string_equal(urls("\n\n=\n==\nbuild-fallback=false\nuntrusted-user-name=a=b\033[0m\nno equals sign\n"
-				 "multiplexed-build-output=true\nsubstitute-urls=http://a\nuntrusted-locale=C", NULL), "http://a,");
+				 "multiplexed-build-output=true\nsubstitute-urls=http://a\nuntrusted-locale=C", NULL),
+			    "http://a,");
 }
 
 /* An admin's word must count whatever a client adds before it: the daemon sorts the lines, and a client chooses how

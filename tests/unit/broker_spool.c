@@ -153,7 +153,7 @@ static void a_bad_source_is_an_error(void **state)
 	spool_close(&s);
 }
 
-/* --- A disk that is full --------------------------------------------------------------------------------------------- */
+/* --- A disk that is full ------------------------------------------------------------------------------ */
 
 static void full_file_system(void)
 {
@@ -201,7 +201,7 @@ static void a_full_disk_has_its_errno(void **state)
 	run(full_file_system, "spool on a small tmpfs");
 }
 
-/* --- A file system without O_TMPFILE: the kernel says EOPNOTSUPP, here by a filter ------------------------------------- */
+/* --- A file system without O_TMPFILE: the kernel says EOPNOTSUPP, here by a filter -------------------- */
 
 static void no_unnamed_files(int error)
 {
@@ -257,7 +257,7 @@ static void without_unnamed_files(void **state)
 	run(other_errors_stay_errors, "system call filter");
 }
 
-/* --- Room --------------------------------------------------------------------------------------------------------------- */
+/* --- Room --------------------------------------------------------------------------------------------- */
 
 static void room_is_looked_at_before(void **state)
 {
