@@ -337,9 +337,9 @@ def command(pid):
 
 class Agent:
     """As guix-daemon starts it: 0 commands, 1 and 2 the log, 4 replies, a session of its own.  WRAP: a program and its
-    arguments that execute the broker."""
+    arguments that execute the broker.  MORE: redirections that leave it more descriptors than it should have."""
 
-    def __init__(self, machine, mode, urls, wrap=(), env=None, traces=True, options="", replies=True):
+    def __init__(self, machine, mode, urls, wrap=(), env=None, traces=True, options="", replies=True, more=""):
         self.machine = machine
         commands, self.stdin = os.pipe2(os.O_CLOEXEC)
         self.log_fd, log = os.pipe2(os.O_CLOEXEC)
@@ -356,7 +356,7 @@ class Agent:
         close = 'for f in /proc/self/fd/*; do n=${f##*/}; case $n in ' + ("[0124]" if replies else "[012]") + \
             ') ;; *) eval "exec $n>&-";; esac; done'
         self.process = subprocess.Popen(
-            ["bash", "-c", f'exec {fds}; {close}; exec "$@"', "-", *argv], env=environment, cwd="/", start_new_session=True,
+            ["bash", "-c", f'exec {fds}; {close}; exec "$@" {more}', "-", *argv], env=environment, cwd="/", start_new_session=True,
             pass_fds=(commands, log, reply), stdin=subprocess.DEVNULL)
         self.pid = self.process.pid
         for fd in (commands, log, reply):

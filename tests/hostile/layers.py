@@ -137,11 +137,11 @@ def no_setuid(machine):
 
 # --- What is there --------------------------------------------------------------------------------------------
 
-def busy(m, name="wanted", **kw):
+def busy(m, name="wanted", wrap=()):
     """An agent in the middle of a slow item, with fetcher and unpacker at work."""
-    item = m.item(name, data=None, **kw)
+    item = m.item(name)
     url = item.serve(m.bed.server, m.name, rate=len(item.data) // 2)
-    a = m.agent("substitute", url)
+    a = m.agent("substitute", url, wrap=wrap)
     a.write(f"substitute {item.path} {item.path}\n")
     a.ready("fetch", "unpack")
     check(until(5, lambda: "@ download-started" in a.log), f"nothing begins: {a.log!r}")
@@ -150,7 +150,8 @@ def busy(m, name="wanted", **kw):
 
 def confinement(machine):
     m = machine()
-    a, item = busy(m)
+    a, item = busy(m, wrap=("setpriv", "--groups=54001,54002", "--inh-caps=+chown", "--ambient-caps=+chown"))
+    check(status(a.pid)["Groups"].split() == ["54001", "54002"], "the daemon's side has no groups to be dropped")
     s = status(a.pid)
     check(all(int(s[c], 16) == 0 for c in CAPS), f"the broker has capabilities: {[s[c] for c in CAPS]}")
     check(s["NoNewPrivs"] == "1" and s["Seccomp"] == "2" and s["Threads"] == "1", f"the broker: {s}")
@@ -196,6 +197,23 @@ def descriptors(machine):
     allowed = {"/dev/null", *(f"{m.libexec}/{k}" for k in ("fetch", "unpack", "resolve")), "anon_inode:[pidfd]"}
     check(sum(v not in allowed for v in spawner.values()) == 1, f"the spawner: {spawner}")
     check(a.line() == item.success, "the item did not come")
+
+
+def inherited(machine):
+    """The daemon leaves a file open that it should not; a helper that closes nothing itself must not have it."""
+    m = machine()
+    item, url = served(m)
+    for kind in ("fetch", "unpack"):
+        m.liar(kind, "weak\nhang\n")
+    a = m.agent("substitute", url, more="3</etc/passwd 5</etc/passwd 7</etc/passwd 300</etc/passwd")
+    for kind, pid in a.ready("fetch", "unpack").items():
+        held = sorted(int(n) for n in os.listdir(f"/proc/{pid}/fd"))
+        check(held == ([0, 1, 2, 3] if kind == "fetch" else [0, 1, 2, 3, 4, 5]), f"{kind} holds {held}")
+        with open(f"/proc/{pid}/environ", "rb") as f:
+            names = {e.split(b"=")[0].decode() for e in f.read().split(b"\0") if e}
+        check(names <= NAMES[kind], f"{kind}'s environment has {names - NAMES[kind]}")
+    spawner = [os.readlink(f"/proc/{a.spawner()}/fd/{n}") for n in os.listdir(f"/proc/{a.spawner()}/fd")]
+    check("/etc/passwd" not in spawner, f"the spawner holds {spawner}")
 
 
 SECRETS = {"AWS_SECRET": "hunter2-env", "HOME": "/root", "LD_PRELOAD": "", "GUIX_SECRET": "hunter2-env"}
@@ -359,6 +377,7 @@ def cases():
     yield "layer: root without CAP_SETUID", no_setuid
     yield "layer: confinement of all", confinement
     yield "layer: descriptors of all", descriptors
+    yield "layer: descriptors that were left open", inherited
     yield "layer: secrets", secrets
     yield "layer: libraries of the broker", libraries
     for stopped in ("fetch", "unpack", "spawner"):
