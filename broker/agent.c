@@ -151,9 +151,13 @@ static void put_line(struct reply *r, const char *fmt, ...)
 	put(r, line, (size_t)n);
 }
 
+#define PROGRESS_MS 500
+
 struct query {
 	int info;             /* `info', not `have' */
-	size_t asked, found, stale;
+	size_t asked, answered, found, stale;
+	int64_t shown;        /* ms: when the progress was shown last; at first the beginning */
+	int line_open;
 	struct reply reply;
 };
 
@@ -211,6 +215,23 @@ static void put_info(struct broker *b, struct reply *r, const struct narinfo *ni
 	put_line(r, "%llu\n%llu\n", (unsigned long long)size, (unsigned long long)ni->nar_size);
 }
 
+/* A query that takes long shows how far it is, as stock guix does. */
+static void show_progress(struct query *q)
+{
+	char line[96];
+	int64_t now = crew_now();
+	int n;
+
+	q->answered++;
+	if (now - q->shown < PROGRESS_MS)
+		return;
+	q->shown = now;
+	q->line_open = 1;
+	n = snprintf(line, sizeof line, "\r\033[Klooking for substitutes... %5.1f%%",
+		     100.0 * (double)q->answered / (double)q->asked);
+	(void)file_write_all(FD_LOG, line, (size_t)n);
+}
+
 static void on_answer(struct broker *b, const char *path, struct found *f, const char *reason)
 {
 	struct query *q = b->query;
@@ -219,6 +240,7 @@ static void on_answer(struct broker *b, const char *path, struct found *f, const
 	int any;
 
 	(void)reason;
+	show_progress(q);
 	if (f == NULL)
 		return;
 	any = download_size(&f->auth.ni, &size);
@@ -283,6 +305,7 @@ static void query(struct broker *b, char *line)
 	int64_t begin = crew_now();
 	const char **paths;
 
+	q.shown = begin;
 	if (!q.info && strncmp(line, "have ", 5) != 0) {
 		log_say("unknown command '%.40s'", line);
 	} else if (!refused(b)) {
@@ -292,6 +315,8 @@ static void query(struct broker *b, char *line)
 			lookup_all(b, paths, q.asked, 0, on_answer);
 		b->query = NULL;
 		free(paths);
+		if (q.line_open)
+			(void)file_write_all(FD_LOG, "\n", 1);
 		summary(b, &q, q.info ? "info" : "have", begin);
 	}
 	put_line(&q.reply, "\n");

@@ -180,6 +180,16 @@ may_resume(const struct order *o)
 	return o->ranges != 2 && (o->total >= 0 || o->places[o->current].method == METHOD_NONE);
 }
 
+/* Is there another place to go to, should this one not go on? */
+static int
+others_left(const struct order *o)
+{
+	for (size_t i = 0; i < o->nrank; i++)
+		if (o->rank[i].candidate != o->current && !o->places[o->rank[i].candidate].finished)
+			return 1;
+	return 0;
+}
+
 /* The current attempt is over without success.  AGAIN: it may go better the next time; WAIT_MS: not earlier, 0 if
  * that is for us to say. */
 static void
@@ -195,7 +205,8 @@ failed(struct order *o, const char *reason, int again, uint64_t wait_ms)
 		if (o->got - o->mark >= REAL_PROGRESS)
 			o->resumes = 0;
 		o->mark = o->got;
-		if (!again || !may_resume(o) || o->resumes >= MAX_TRIES) {
+		/* What is here is worth one more try, but not more while another place may do. */
+		if (!again || !may_resume(o) || o->resumes >= (others_left(o) ? 1 : MAX_TRIES)) {
 			end_order(o, NAR_FAILED, o->reason);
 			return;
 		}
@@ -303,7 +314,7 @@ on_body(void *owner, const char *data, size_t n)
 	if (o->places[o->current].method == METHOD_NONE && o->got == o->nar_size)
 		o->complete = 1;
 	/* Early enough that the reader works while the next pieces come. */
-	if (o->end - o->start >= BUFFER / 2 && !o->blocked && flush(o) != 0)
+	if (o->end - o->start >= BUFFER / 4 && !o->blocked && flush(o) != 0)
 		return 0;
 	return take == n ? n : 0;
 }
