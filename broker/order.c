@@ -188,8 +188,8 @@ static int drain(struct broker *b, struct spool *spool, struct err *e)
 		}
 		if (rc == 0)
 			o->out_ended = 1;
-		if (rc == 2 && o->unpack_ended) /* it closes its output before it says UNPACKED */
-			return err_set(e, "the unpacker keeps its output open");
+		if (rc == 2 && (o->unpack_ended || (o->direct && o->fetch_ended))) /* it closes before it says so */
+			return err_set(e, "the %s keeps its output open", o->direct ? "fetcher" : "unpacker");
 		return rc < 0 ? -1 : 0;
 	}
 	return 0;
