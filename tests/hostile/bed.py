@@ -4,6 +4,7 @@
 Each machine has a broker of its own, a copy in which the place of the helpers is overwritten, and a uid of its own for
 its helpers, so that cases can run at the same time and what is left of one is not taken for another's."""
 import collections
+import gzip
 import http.server
 import json
 import os
@@ -155,11 +156,12 @@ class Item:
     """A store item: its path, its nar, and its signed narinfo."""
 
     def __init__(self, machine, name, data=None, key="farm", references=(), signed=True, url=None, deriver=None,
-                 path=None, extra="", compression="none"):
+                 path=None, extra="", compression="gzip"):
         self.machine, self.name = machine, name
         self.path = path or machine.path(name)
         self.base = os.path.basename(self.path)
         self.data = tree(name) if data is None else data
+        self.body = gzip.compress(self.data, mtime=0) if compression == "gzip" else self.data
         self.page = f"nar/{self.base}"
         fields = (f"StorePath: {self.path}\nNarHash: sha256:{nar.nar_hash(self.data)}\nNarSize: {len(self.data)}\n"
                   f"References: {' '.join(os.path.basename(r) for r in references)}\n")
@@ -169,7 +171,7 @@ class Item:
         if signed:
             text = run(f"{TOOLS}/sign", "narinfo", f"{machine.bed.scratch}/{key}.sec", "test", input=text)
         self.narinfo = text + (f"URL: {url or self.page}\nCompression: {compression}\n"
-                               f"FileSize: {len(self.data)}\n{extra}").encode()
+                               f"FileSize: {len(self.body)}\n{extra}").encode()
 
     @property
     def success(self):
@@ -180,7 +182,7 @@ class Item:
         if narinfo:
             server.put(f"/{place}/{self.base[:32]}.narinfo", self.narinfo, headers)
         if data:
-            server.put(f"/{place}/{self.page}", self.data if body is None else body, rate=rate)
+            server.put(f"/{place}/{self.page}", self.body if body is None else body, rate=rate)
         return f"{server.url}/{place}"
 
     def installed(self, dest=None):

@@ -124,6 +124,16 @@ def landlock_claimed(machine):
           f"Landlock is a claim: {record}")
 
 
+def required_of_helpers(machine):
+    m = machine()
+    m.conf(f"helper-user = {m.uid}:{m.uid}\nlandlock = require\n")
+    item, url = served(m)
+    if "landlock=on" not in self_check(m, url=url)[1]:
+        raise Skipped("this kernel has no Landlock in use")
+    m.liar("fetch", "weak\nsend 0001 0001 000000ff 0000 0040 0000\nhang\n")
+    refuses(m, m.agent("substitute", url), item, "Landlock is required")
+
+
 def no_setuid(machine):
     m = machine()
     item, url = served(m)
@@ -140,7 +150,7 @@ def no_setuid(machine):
 def busy(m, name="wanted", wrap=()):
     """An agent in the middle of a slow item, with fetcher and unpacker at work."""
     item = m.item(name)
-    url = item.serve(m.bed.server, m.name, rate=len(item.data) // 2)
+    url = item.serve(m.bed.server, m.name, rate=len(item.body) // 2)
     a = m.agent("substitute", url, wrap=wrap)
     a.write(f"substitute {item.path} {item.path}\n")
     a.ready("fetch", "unpack")
@@ -225,7 +235,7 @@ NAMES = {"fetch": {"PATH", "LC_ALL", "NARLOCK_SPAWNER", "NARLOCK_CA", "NARLOCK_F
 def secrets(machine):
     m = machine()
     item = m.item("wanted")
-    url = item.serve(m.bed.server, m.name, rate=len(item.data)).replace("http://", "http://joe:s3cret-pw@")
+    url = item.serve(m.bed.server, m.name, rate=len(item.body)).replace("http://", "http://joe:s3cret-pw@")
     a = m.agent("substitute", url, url.replace("127.0.0.1", "no-such-host.invalid"), env=SECRETS)
     a.write(f"substitute {item.path} {item.path}\n")
     for kind, pid in a.ready("fetch", "unpack").items():
@@ -374,6 +384,7 @@ def cases():
     yield "layer: kernel without Landlock", no_landlock(ENOSYS, "ENOSYS")
     yield "layer: Landlock not in lsm=", no_landlock(EOPNOTSUPP, "EOPNOTSUPP")
     yield "layer: Landlock is claimed, not verified", landlock_claimed
+    yield "layer: helper without Landlock where it is required", required_of_helpers
     yield "layer: root without CAP_SETUID", no_setuid
     yield "layer: confinement of all", confinement
     yield "layer: descriptors of all", descriptors
