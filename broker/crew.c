@@ -247,10 +247,10 @@ static int on_sealed(struct broker *b, struct helper *h, const struct wire_msg *
 		return err_set(e, "it says it is sealed, but %s", why.text);
 	if (b->conf.require_landlock && !(h->claimed & LAYER_LANDLOCK_FS))
 		return err_set(e, "Landlock is required, but off (narlock doctor says why)");
+	if (h->kind == KIND_FETCH && settings_to_fetcher(b, h, e) < 0) /* not ready: that counts as a failure to start */
+		return -1;
 	h->state = HELPER_READY;
 	b->crew.failures[h->kind] = 0;
-	if (h->kind == KIND_FETCH)
-		return settings_to_fetcher(b, h, e);
 	if (h->kind == KIND_RESOLVE)
 		ask_resolver(b);
 	return 0;
