@@ -301,7 +301,8 @@ int wire_recv(int fd, struct wire_msg *m, uint8_t *buf, int *got_fd, int flags, 
 
 	if (got_fd != NULL)
 		*got_fd = -1;
-	while ((n = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC | flags)) < 0 && errno == EINTR)
+	/* A peer that ended with frames of ours unread resets the pair: that is told once, before what it had sent. */
+	while ((n = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC | flags)) < 0 && (errno == EINTR || errno == ECONNRESET))
 		;
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return WIRE_AGAIN;

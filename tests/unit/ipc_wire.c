@@ -515,6 +515,21 @@ static void nothing_there_and_the_end_are_told_apart(void **state)
 	assert_int_equal(e.code, EBADF);
 }
 
+/* A helper that is killed while frames of ours wait for it has not broken a rule, and its last frames count. */
+static void an_end_with_unread_frames_is_an_end(void **state)
+{
+	struct wire_msg m = sample(MSG_CANCEL), got;
+
+	(void)state;
+	assert_int_equal(wire_send(pair[1], &m, -1, 0, &e), 1);
+	assert_int_equal(wire_send(pair[0], &m, -1, 0, &e), 1);
+	close(pair[0]);
+	pair[0] = -1;
+	assert_int_equal(wire_recv(pair[1], &got, frame, NULL, MSG_DONTWAIT, &e), 1);
+	assert_int_equal(got.id, m.id);
+	assert_int_equal(wire_recv(pair[1], &got, frame, NULL, MSG_DONTWAIT, &e), 0);
+}
+
 static void a_full_channel_would_block(void **state)
 {
 	struct wire_msg m = { .type = MSG_NARINFO_PART, .id = 1 };
@@ -570,6 +585,7 @@ int main(void)
 		ON_PAIR(a_bad_frame_does_not_keep_a_descriptor),
 		ON_PAIR(packets_above_the_limit_are_refused),
 		ON_PAIR(nothing_there_and_the_end_are_told_apart),
+		ON_PAIR(an_end_with_unread_frames_is_an_end),
 		ON_PAIR(a_full_channel_would_block),
 		cmocka_unit_test(errors_hold_a_reason),
 	};
