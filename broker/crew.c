@@ -154,8 +154,7 @@ void crew_kill(struct broker *b, struct helper *h, const char *why)
 
 void crew_release(struct broker *b, struct helper *h)
 {
-	if (h->state != HELPER_DONE)
-		order_spawner_to_kill(b, h);
+	order_spawner_to_kill(b, h); /* one that said it was done may stay, and hold a place with the spawner */
 	forget(h);
 }
 
