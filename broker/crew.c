@@ -449,7 +449,7 @@ static void on_exited(struct broker *b, const struct wire_msg *m)
 		b->crew.violations++;
 		audit_event(&b->audit, "sandbox-violation", kind_names[h->kind], why);
 	}
-	if (hopeless(status))
+	if (h->state == HELPER_NEW && hopeless(status)) /* later, these are the words of one that met a server's bytes */
 		b->crew.failures[h->kind] = MAX_FAILURES;
 	else /* else whoever needs it says it, once: crew_ready() */
 		log_say("%s (pid %ld): %s", kind_names[h->kind], (long)h->pid, why);
