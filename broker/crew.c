@@ -137,6 +137,10 @@ static void helper_lost(struct broker *b, struct helper *h, const char *why)
 	order_lost(b, h, why);
 	forget(h);
 	if (kind == KIND_FETCH) {
+		struct helper *r = b->crew.hosts_asked > 0 ? crew_find(b, KIND_RESOLVE, HELPER_READY) : NULL;
+
+		if (r != NULL) /* its answers would be taken for those of the next fetcher's questions */
+			crew_release(b, r);
 		b->crew.host_count = b->crew.hosts_asked = 0;
 		lookups_lost(b, why);
 	} else if (kind == KIND_RESOLVE) {
