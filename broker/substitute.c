@@ -33,7 +33,7 @@ struct job {
 	struct place *places;      /* LIMIT_CANDIDATES of them */
 	unsigned place_count;
 	int different;             /* a complete nar with another hash was seen */
-	uint8_t digest[32];        /* its hash */
+	uint8_t digest[32], wanted[32]; /* its hash, and the signed one: a later lookup may find nothing, or another */
 	unsigned lost;
 	enum order_result result;
 	struct place used;
@@ -211,6 +211,7 @@ static int attempt(struct broker *b, struct job *j)
 	case ORDER_DIFFERENT:
 		j->different = 1;
 		memcpy(j->digest, b->order.digest, sizeof j->digest);
+		memcpy(j->wanted, ni->nar_hash, sizeof j->wanted);
 		break;
 	case ORDER_LOCAL:
 		rc = ++j->lost >= MAX_LOST || j->why.code == ENOSPC ? -1 : 0;
@@ -342,7 +343,7 @@ static void answer(struct broker *b, struct job *j, int rc)
 	}
 	log_say("%s: %s", j->path, j->why.text);
 	if (j->different && rc == 0) {
-		nixbase32_encode(want, j->found.auth.ni.nar_hash, 32);
+		nixbase32_encode(want, j->wanted, 32);
 		nixbase32_encode(got, j->digest, 32);
 		record(b, j, "hash-mismatch");
 		reply("hash-mismatch sha256 %s %s\n", want, got);
