@@ -60,8 +60,9 @@ static void refuse(struct broker *b, struct task *t, const char *why)
 {
 	struct audit_line l;
 
-	b->lookups.refused++;
 	set_reason(t, b, why);
+	if (b->lookups.refused++ >= LIMIT_AUDIT_REFUSED)
+		return;
 	audit_begin(&b->audit, &l, "narinfo-refused");
 	audit_text(&l, "path", t->path);
 	audit_number(&l, "server", t->server);
@@ -357,6 +358,7 @@ void lookup_all(struct broker *b, const char *const *paths, size_t count, unsign
 
 	l->done = done;
 	l->flags = flags;
+	l->refused = 0;
 	l->last_answer = crew_now();
 	while (next < count || l->active > 0) {
 		while (next < count && l->active < LIMIT_LOOKUPS)

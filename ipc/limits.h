@@ -99,6 +99,8 @@
 #define LIMIT_ACL (1024 * 1024)
 /* One record of the audit log, in bytes. */
 #define LIMIT_AUDIT_LINE 8192
+/* Records of refused narinfos in one command: any user can name servers, and the log has no bound. */
+#define LIMIT_AUDIT_REFUSED 64
 /* A file of /proc/PID: status, uid_map, mountinfo. */
 #define LIMIT_PROC_FILE 65536
 /* Keys in an ACL. */
