@@ -10,7 +10,7 @@
  *     seal | weak           the real lock and its SEALED; a filter that allows everything, and no SEALED
  *     send HEX | sendfd HEX one frame; $i is the id of the last frame that had one, $n that id plus one
  *     log HEX               one packet on the log channel
- *     write HEX | copy N | endless | close     on the order's descriptor (unpack: on 5); `copy' reads N bytes of 4
+ *     write HEX | endless | close     on the order's descriptor (unpack: on 5)
  *     repeat N COMMAND      the same, N times
  *     thread | sleep MS | hang | spin | segv | forbidden | exit N */
 #include <errno.h>
@@ -31,7 +31,7 @@
 #include "helper/common/seal.h"
 #include "ipc/wire.h"
 
-enum { FD_LOG = 2, FD_CONTROL = 3, FD_IN = 4, FD_OUT = 5 };
+enum { FD_LOG = 2, FD_CONTROL = 3, FD_OUT = 5 };
 
 #define MOST_BYTES (1 << 20)
 
@@ -132,18 +132,6 @@ static void give(struct liar *l, size_t len)
 	}
 }
 
-static void copy(struct liar *l, unsigned long count)
-{
-	while (count > 0) {
-		ssize_t n = read(FD_IN, l->bytes, count < MOST_BYTES ? count : MOST_BYTES);
-
-		if (n <= 0)
-			return;
-		give(l, (size_t)n);
-		count -= (unsigned long)n;
-	}
-}
-
 static void endless(const struct liar *l)
 {
 	while (write(l->out, l->bytes, MOST_BYTES) > 0)
@@ -196,7 +184,6 @@ static void start_thread(void)
 		_exit(74);
 }
 
-/* Whatever else the liar is: the broker's test of `two threads' must not be passed by a failure to start one. */
 static void become(const struct liar *l, const char *words, int all_but_first)
 {
 	char flag[512], program[512];
@@ -258,8 +245,6 @@ static void run(struct liar *l, const char *line)
 		send_packet(FD_LOG, l->bytes, parse(l, rest), 0);
 	} else if (is(line, "write")) {
 		give(l, parse(l, rest));
-	} else if (is(line, "copy")) {
-		copy(l, strtoul(rest, NULL, 10));
 	} else if (is(line, "endless")) {
 		endless(l);
 	} else if (is(line, "close")) {

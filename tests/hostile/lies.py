@@ -314,7 +314,7 @@ def unpack_cases():
         reply="hash-mismatch sha256 ")
     yield "unpack: right bytes but FAILED", unpacker(
         lambda i: all_but(i, tail=unpacked(1, reason="I say no")), "I say no")
-    yield "unpack: right bytes, nothing said", unpacker(lambda i: all_but(i, tail="exit 0\n"), "status 0")
+    yield "unpack: right bytes, nothing said", unpacker(lambda i: all_but(i, tail="exit 0\n"), "")
     yield "unpack: DONE but keeps the channel", unpacker(
         lambda i: f"write {i.data.hex()}\n" + unpacked(out=len(i.data)) + "write 00\n", "longer than")
     yield "unpack: UNPACKED twice", unpacker(

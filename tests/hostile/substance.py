@@ -111,6 +111,10 @@ def destinations(machine):
     os.symlink(m.etc, f"{m.out}/link")
     acl = os.listdir(m.etc)
     a.substitute(item, f"{m.out}/link/x")
+    m.conf(f"helper-user = {m.uid}:{m.uid}\nallow-destination = {m.top}\n")
+    a = m.agent("substitute", url)
+    for dest in (other, f"{m.store}/x", f"{m.state}/narlock/x", f"{m.state}/x"):  # not even then
+        check((got := a.substitute(item, dest)) == "not-found" and not os.path.lexists(dest), f"{dest}: {got!r}")
     check(os.listdir(m.etc) == acl, "it wrote through a symbolic link out of the allowed directory")
 
 
