@@ -17,6 +17,9 @@
 #define NARLOCK_VERSION "0.1"
 #endif
 
+/* Descriptors: 64 requests, a nar, 32 kept connections, ours: far below this. */
+#define FETCH_FILES 192
+
 struct lookups;
 struct order;
 struct out_frame;
@@ -47,6 +50,7 @@ struct fetch {
 	uint64_t now;     /* CLOCK_MONOTONIC in milliseconds, read once per turn of the loop */
 	int64_t clock;    /* seconds since 1970, likewise */
 	CURLM *multi;
+	uint8_t sockets[FETCH_FILES]; /* which descriptors are connections */
 	struct settings settings;
 	struct server servers[LIMIT_SERVERS];
 	size_t nservers;

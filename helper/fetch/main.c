@@ -23,8 +23,6 @@
 #include "helper/fetch/transfer.h"
 
 #define CONTROL 3
-/* Requests (64), a nar, kept connections (32), ours: far below this. */
-#define MAX_FILES 192
 #define MAX_MEMORY (512ULL * 1024 * 1024)
 /* Nothing to wait for: look at the clock once a minute all the same. */
 #define IDLE_MS 60000
@@ -78,7 +76,7 @@ open_files(struct fetch *f)
 static int
 lock(struct fetch *f, struct err *e)
 {
-	struct seal_options options = { .policy = POLICY_OF(fetch), .nofile = MAX_FILES, .fsize = (uint64_t)STATE_SIZE,
+	struct seal_options options = { .policy = POLICY_OF(fetch), .nofile = FETCH_FILES, .fsize = (uint64_t)STATE_SIZE,
 		.as = MAX_MEMORY };
 	struct seal_report report;
 	struct wire_msg m;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch): one HTTP request at a time on one libcurl handle that is used again and again. */
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,12 +22,55 @@
 static curl_socket_t
 open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *a)
 {
-	(void)data;
-	/* Newer versions of libcurl put flags into the type. */
-	if (purpose != CURLSOCKTYPE_IPCXN || (a->socktype & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != SOCK_STREAM ||
+	struct fetch *f = data;
+	int type = a->socktype & ~(SOCK_CLOEXEC | SOCK_NONBLOCK), fd; /* newer libcurl wants SOCK_CLOEXEC, too */
+
+	if (purpose != CURLSOCKTYPE_IPCXN || type != SOCK_STREAM ||
 	    (a->family != AF_INET && a->family != AF_INET6))
 		return CURL_SOCKET_BAD;
-	return socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+	fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+	if (fd >= 0 && fd < FETCH_FILES)
+		f->sockets[fd] = 1;
+	return fd;
+}
+
+static int
+close_socket(void *data, curl_socket_t fd)
+{
+	struct fetch *f = data;
+
+	if (fd >= 0 && fd < FETCH_FILES)
+		f->sockets[fd] = 0;
+	return close(fd);
+}
+
+static in_port_t
+local_port(int fd)
+{
+	struct sockaddr_storage a;
+	socklen_t len = sizeof a;
+
+	if (getsockname(fd, (struct sockaddr *)&a, &len) != 0)
+		return 0;
+	if (a.ss_family == AF_INET)
+		return ntohs(((const struct sockaddr_in *)(const void *)&a)->sin_port);
+	return ntohs(((const struct sockaddr_in6 *)(const void *)&a)->sin6_port);
+}
+
+/* Acknowledge the header now.  A server that leaves Nagle's algorithm on and sends header and body in two writes
+ * (guix publish does) would hold back the body for the 40 ms that our kernel takes its time: with small items most
+ * of the whole.  libcurl does not say which socket a running transfer has, but it knows its port. */
+static void
+acknowledge(struct transfer *t)
+{
+	long port = 0;
+	int on = 1;
+
+	if (curl_easy_getinfo(t->easy, CURLINFO_LOCAL_PORT, &port) != CURLE_OK || port <= 0)
+		return;
+	for (int fd = 0; fd < FETCH_FILES; fd++)
+		if (t->fetch->sockets[fd] && local_port(fd) == port)
+			(void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
 }
 
 static size_t
@@ -37,6 +81,8 @@ on_header(char *line, size_t size, size_t n, void *data)
 	(void)size; /* always 1 */
 	t->active = t->fetch->now;
 	t->quiet = 0;
+	if (t->kind == TRANSFER_NAR && n == 2 && line[0] == '\r')
+		acknowledge(t);
 	return answer_line(&t->answer, line, n, t->fetch->clock) == 0 ? n : 0;
 }
 
@@ -79,6 +125,9 @@ set_options(CURL *c, struct transfer *t)
 	SET(CURLOPT_WRITEFUNCTION, on_body);
 	SET(CURLOPT_WRITEDATA, t);
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET(CURLOPT_OPENSOCKETDATA, t->fetch);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	SET(CURLOPT_CLOSESOCKETDATA, t->fetch);
 	SET(CURLOPT_BUFFERSIZE, buffer);
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_NOPROGRESS, 1L);

@@ -1100,6 +1100,25 @@ def nar_connection_reuse(lab):
 
 
 @case
+def nar_header_and_body_in_two_writes(lab):
+    """With Nagle's algorithm on, as guix publish: the header has to be acknowledged at once, not after 40 ms."""
+    def handler(sv, conn, r):
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        conn.sendall(NAR[:1000])
+        return True
+    sv, h = lab.server(handler), lab.fetch()
+    h.ready([sv.url])
+    t = time.monotonic()
+    for i in range(20):
+        d, frames, end = h.nar([(0, 1000, "none", "nar/%d" % i)], 1000, ident=i)
+        assert d == NAR[:1000], end
+    lab.note = "%.1f ms each" % ((time.monotonic() - t) * 50)
+    assert time.monotonic() - t < 0.4 and sv.connections == 1, (time.monotonic() - t, sv.connections)
+    good(h)
+
+
+@case
 def nar_server_closes_idle_connections(lab):
     """A kept connection that the server closed meanwhile is no failure."""
     def handler(sv, conn, r):
