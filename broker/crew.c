@@ -187,14 +187,16 @@ int crew_send(struct broker *b, struct helper *h, const struct wire_msg *m, int 
 
 /* --- Logs -------------------------------------------------------------------------------------------------- */
 
-static void drain_log(struct helper *h)
+/* Between commands guix-daemon does not read descriptor 2, and a write to a full pipe would keep us from its next
+ * command: then there is no new allowance. */
+static void drain_log(const struct broker *b, struct helper *h)
 {
 	char line[LIMIT_LOG_LINE + 1];
 	int64_t now = crew_now();
 	ssize_t n = -1;
 
 	for (int i = 0; i < FRAMES_AT_ONCE && (n = recv(h->log, line, LIMIT_LOG_LINE, MSG_DONTWAIT)) > 0; i++) {
-		if (now - h->log_window > 10000) {
+		if (now - h->log_window > 10000 && (b->job != NULL || b->query != NULL)) {
 			if (h->log_lines > LIMIT_LOG_RATE)
 				log_say("%s: %u more lines were dropped", kind_names[h->kind], h->log_lines - LIMIT_LOG_RATE);
 			h->log_window = now;
@@ -438,7 +440,7 @@ static void on_exited(struct broker *b, const struct wire_msg *m)
 
 	if (h == NULL) /* one that we had given up before */
 		return;
-	drain_log(h);
+	drain_log(b, h);
 	if (h->control >= 0)
 		listen_to(b, h); /* its last frames count: an unpacker answers and exits */
 	if (h->state == HELPER_FREE)
@@ -559,7 +561,7 @@ int crew_step(struct broker *b, int data_fd, int timeout_ms)
 	 * descriptor is compared with what its owner has now. */
 	for (nfds_t i = 2; i < n; i++)
 		if (p[i].revents != 0 && of[i]->log == p[i].fd)
-			drain_log(of[i]);
+			drain_log(b, of[i]);
 	for (nfds_t i = 2; i < n; i++)
 		if (p[i].revents != 0 && of[i]->control == p[i].fd)
 			listen_to(b, of[i]);
