@@ -221,7 +221,6 @@ check:
 
 demo:
 	$(MAKE) deps
-	$(MAKE) all
 	tests/demo/run
 
 check-e2e:

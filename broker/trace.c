@@ -88,7 +88,7 @@ static void progress_line(const struct trace *t, uint64_t bytes)
 }
 
 /* " name from host  12.3MiB  4.5MiB/s [####    ]  45.0%" in the width of the terminal. */
-static void bar(const struct broker *b, uint64_t bytes, const char *source)
+static void bar(const struct broker *b, uint64_t bytes)
 {
 	const struct trace *t = &b->trace;
 	const char *name = strrchr(t->dest, '/') != NULL ? strrchr(t->dest, '/') + 1 : t->dest;
@@ -104,7 +104,7 @@ static void bar(const struct broker *b, uint64_t bytes, const char *source)
 		(void)snprintf(right, sizeof right, " [%.*s%*s] %5.1f%%", full, "####################", (int)width - full,
 			       "", part * 100);
 	}
-	n = snprintf(left, sizeof left, " %s from %s  %.1fMiB %.1fMiB/s", name, source, mib,
+	n = snprintf(left, sizeof left, " %s from %s  %.1fMiB %.1fMiB/s", name, t->source[0] != '\0' ? t->source : "server", mib,
 		     seconds > 0.05 ? mib / seconds : 0.0);
 	if (n < 0)
 		return;
@@ -116,18 +116,16 @@ void trace_progress(struct broker *b, uint64_t bytes, const char *source)
 {
 	struct trace *t = &b->trace;
 	int64_t now = crew_now();
-	char host[LIMIT_SOURCE + 1];
 
 	if (!t->started || now - t->last < INTERVAL_MS)
 		return;
 	t->last = now;
-	t->shown = 1;
-	(void)snprintf(host, sizeof host, "%s", source);
-	log_clean(host);
+	(void)snprintf(t->source, sizeof t->source, "%s", source);
+	log_clean(t->source);
 	if (b->options.traces)
 		progress_line(t, bytes);
 	else
-		bar(b, bytes, host);
+		bar(b, bytes);
 }
 
 void trace_end(struct broker *b, uint64_t bytes, int good)
@@ -140,7 +138,7 @@ void trace_end(struct broker *b, uint64_t bytes, int good)
 		progress_line(t, bytes);
 		put("@ download-succeeded %s %s %llu\n", t->dest, t->url, (unsigned long long)(t->size > 0 ? t->size : bytes));
 	} else if (!b->options.traces) {
-		bar(b, bytes, "server");
+		bar(b, bytes);
 		put("\n");
 	}
 	put("\n");

@@ -14,7 +14,8 @@ struct trace {
 	const char *dest;           /* the FILE of the lines: the destination */
 	char url[2 * LIMIT_URL + 2]; /* without user and password */
 	uint64_t size;              /* compressed; 0: unknown */
-	int started, shown;
+	char source[LIMIT_SOURCE + 1]; /* the host, as the fetcher told last */
+	int started;
 	int64_t last, begin;        /* ms */
 };
 
