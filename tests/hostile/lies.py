@@ -316,7 +316,7 @@ def unpack_cases():
         lambda i: all_but(i, tail=unpacked(1, reason="I say no")), "I say no")
     yield "unpack: right bytes, nothing said", unpacker(lambda i: all_but(i, tail="exit 0\n"), "")
     yield "unpack: DONE but keeps the channel", unpacker(
-        lambda i: f"write {i.data.hex()}\n" + unpacked(out=len(i.data)) + "write 00\n", "longer than")
+        lambda i: f"write {i.data.hex()}\n" + unpacked(out=len(i.data)) + "write 00\n", "")
     yield "unpack: UNPACKED twice", unpacker(
         lambda i: f"write {i.data.hex()}\n" + unpacked(1) * 2 + "close\n", "")
     yield "unpack: garbage frames", unpacker(lambda i: "send 0099\n", "does not exist", event="helper-killed")
