@@ -44,7 +44,7 @@ PATHS := -DNARLOCK_HELPER_USER='"$(HELPER_USER)"' -DNARLOCK_LIBEXECDIR='"$(LIBEX
 
 # --- What belongs to what -----------------------------------------------------------------------------------
 
-POLICIES := broker fetch unpack resolve
+POLICIES := broker fetch unpack resolve eris
 BPF := $(POLICIES:%=$(B)/gen/%.bpf.c)
 TRAP := $(POLICIES:%=$(B)/gen/%.trap.c)
 TEXT := $(POLICIES:%=$(B)/gen/%.text.c)
@@ -55,12 +55,13 @@ COMMON_HELPER := $(wildcard helper/common/*.c)
 FETCH := $(filter-out %/main.c,$(wildcard helper/fetch/*.c))
 UNPACK := $(filter-out %/main.c,$(wildcard helper/unpack/*.c))
 RESOLVE := $(filter-out %/main.c,$(wildcard helper/resolve/*.c))
+ERIS := $(filter-out %/main.c,$(wildcard helper/eris/*.c))
 # Small parts of the broker that the command line uses, too: its configuration, its way to give up rights.
 CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/drop.c broker/file.c broker/storepath.c \
 	broker/nixbase32.c
 
 # Sources (main file first), generated sources and libraries of each program.
-PROGRAMS := broker guix fetch unpack resolve narlock
+PROGRAMS := broker guix fetch unpack resolve narlock narlock-eris
 TRACED := fetch unpack resolve
 SRC_broker := broker/main.c $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
 LIB_broker := -lgcrypt -lcap -pthread
@@ -74,10 +75,13 @@ SRC_resolve := helper/resolve/main.c $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen
 LIB_resolve :=
 SRC_narlock := helper/cli/main.c $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
 LIB_narlock := -lcap
+SRC_narlock-eris := helper/eris/main.c $(ERIS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
+LIB_narlock-eris := -lsodium -lmicrohttpd -pthread
 
 obj = $(patsubst %.c,$(1)/%.o,$(patsubst $(B)/%,%,$(2)))
 
-all: $(PROGRAMS:%=$(B)/bin/%) $(TRACED:%=$(B)/bin/trace/%) $(B)/share/narlock.8 $(B)/share/narlock.conf.5
+all: $(PROGRAMS:%=$(B)/bin/%) $(TRACED:%=$(B)/bin/trace/%) $(B)/share/narlock.8 $(B)/share/narlock.conf.5 \
+	$(B)/share/narlock-eris.1
 
 .PHONY: all install uninstall deps deps-e2e check unit asan hostile fuzz demo check-e2e bench clean FORCE
 .DELETE_ON_ERROR:
@@ -152,8 +156,9 @@ TEST_policy := $(COMMON_HELPER) $(IPC) $(BPF) $(TRAP) $(TEXT)
 TEST_fetch := $(FETCH) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
 TEST_unpack := $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
 TEST_resolve := $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
+TEST_eris := $(ERIS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
 TEST_cli := $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
-TEST_LIBS := -lcmocka -lgcrypt -lcap -lseccomp -lcurl -lcrypto -lssl -lzstd -llz -lz -pthread
+TEST_LIBS := -lcmocka -lgcrypt -lcap -lseccomp -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -pthread
 
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 UNIT_SCRIPTS := $(wildcard tests/unit/*.sh)
@@ -168,7 +173,7 @@ endef
 $(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/obj,-pie)))
 $(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/asan,$(SANITIZE))))
 
-unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy
+unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy $(B)/bin/narlock-eris
 	tests/run-units '$(B)/obj/tests' $(UNIT_SCRIPTS)
 asan: $(UNIT:%=$(B)/asan/tests/%) $(B)/mkpolicy
 	tests/run-units '$(B)/asan/tests'
@@ -200,9 +205,9 @@ hostile: all $(foreach p,broker liar simulate sign,$(B)/hostile/bin/$(p))
 	tests/run-hostile
 
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
-FUZZ_LIBS := -lgcrypt -lcap -lcurl -lcrypto -lssl -lzstd -llz -lz -pthread
+FUZZ_LIBS := -lgcrypt -lcap -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -pthread
 # A fuzzer is linked with archives, so that it takes what it needs from any side.
-$(B)/fuzz/lib.a: $(sort $(call obj,$(B)/fuzz,$(IPC) $(BROKER) $(COMMON_HELPER) $(UNPACK) helper/fetch/url.c \
+$(B)/fuzz/lib.a: $(sort $(call obj,$(B)/fuzz,$(IPC) $(BROKER) $(COMMON_HELPER) $(UNPACK) $(ERIS) helper/fetch/url.c helper/fetch/answer.c \
 		$(BPF)))
 	$(Q)rm -f $@; ar rcs $@ $^
 $(B)/fuzz/bin/%: $(B)/fuzz/tests/fuzz/%.o $(B)/fuzz/lib.a
@@ -234,7 +239,7 @@ bench:
 
 # What the tests serve and build with is among them: `make deps' leaves nothing to be installed by hand.
 DEPS := gcc clang make pkg-config libc6-dev libclang-rt-14-dev libgcrypt20-dev libcap-dev libseccomp-dev \
-	libcurl4-openssl-dev libssl-dev libsodium-dev libzstd-dev liblz-dev zlib1g-dev libcmocka-dev python3 procps \
+	libcurl4-openssl-dev libssl-dev libsodium-dev libmicrohttpd-dev libzstd-dev liblz-dev zlib1g-dev libcmocka-dev python3 procps \
 	zstd lzip openssl ca-certificates util-linux iproute2
 deps:
 	@missing=$$(for p in $(DEPS); do dpkg-query -Wf '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || \
@@ -246,13 +251,15 @@ deps:
 
 install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR)/trace $(DESTDIR)$(SYSCONFDIR)/narlock \
-		$(DESTDIR)$(DATADIR)/man/man8 $(DESTDIR)$(DATADIR)/man/man5 $(DESTDIR)$(DATADIR)/narlock/policy \
+		$(DESTDIR)$(DATADIR)/man/man8 $(DESTDIR)$(DATADIR)/man/man5 $(DESTDIR)$(DATADIR)/man/man1 \
+		$(DESTDIR)$(DATADIR)/narlock/policy \
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d $(DESTDIR)$(PREFIX)/lib/sysusers.d \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d
-	install -m 755 $(B)/bin/narlock $(DESTDIR)$(BINDIR)/
+	install -m 755 $(B)/bin/narlock $(B)/bin/narlock-eris $(DESTDIR)$(BINDIR)/
 	install -m 755 $(B)/bin/broker $(B)/bin/guix $(B)/bin/fetch $(B)/bin/unpack $(B)/bin/resolve $(DESTDIR)$(LIBEXECDIR)/
 	install -m 755 $(TRACED:%=$(B)/bin/trace/%) $(DESTDIR)$(LIBEXECDIR)/trace/
 	install -m 644 $(B)/share/narlock.8 $(DESTDIR)$(DATADIR)/man/man8/
+	install -m 644 $(B)/share/narlock-eris.1 $(DESTDIR)$(DATADIR)/man/man1/
 	install -m 644 $(B)/share/narlock.conf.5 $(DESTDIR)$(DATADIR)/man/man5/
 	install -m 644 $(POLICIES:%=policy/%.policy) $(DESTDIR)$(DATADIR)/narlock/policy/
 	install -m 644 $(B)/share/systemd/guix-daemon.service.d/narlock.conf \
@@ -266,7 +273,8 @@ install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/na
 
 uninstall:
 	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(DATADIR)/narlock
-	rm -f $(DESTDIR)$(BINDIR)/narlock $(DESTDIR)$(DATADIR)/man/man8/narlock.8 \
+	rm -f $(DESTDIR)$(BINDIR)/narlock $(DESTDIR)$(BINDIR)/narlock-eris $(DESTDIR)$(DATADIR)/man/man8/narlock.8 \
+		$(DESTDIR)$(DATADIR)/man/man1/narlock-eris.1 \
 		$(DESTDIR)$(DATADIR)/man/man5/narlock.conf.5 $(DESTDIR)$(PREFIX)/lib/sysusers.d/narlock.conf \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/narlock.conf
 

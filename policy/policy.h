@@ -22,9 +22,10 @@ struct policy_text {
 };
 
 /* What a violation does in these is to kill the process (NAME.bpf.c). */
-extern const struct policy policy_broker, policy_fetch, policy_resolve, policy_unpack;
+extern const struct policy policy_broker, policy_eris, policy_fetch, policy_resolve, policy_unpack;
 /* The same rules with SIGSYS instead of death, for diagnostic builds only (NAME.trap.c). */
-extern const struct policy policy_broker_trap, policy_fetch_trap, policy_resolve_trap, policy_unpack_trap;
+extern const struct policy policy_broker_trap, policy_eris_trap, policy_fetch_trap, policy_resolve_trap,
+    policy_unpack_trap;
 /* The one that a helper's main() uses. */
 #ifdef NARLOCK_TRAP
 #define POLICY_OF(NAME) (&policy_##NAME##_trap)
@@ -32,7 +33,7 @@ extern const struct policy policy_broker_trap, policy_fetch_trap, policy_resolve
 #define POLICY_OF(NAME) (&policy_##NAME)
 #endif
 /* NAME.text.c; no process but `narlock policy' and the tests links them. */
-extern const struct policy_text policy_text_broker, policy_text_fetch, policy_text_resolve,
+extern const struct policy_text policy_text_broker, policy_text_eris, policy_text_fetch, policy_text_resolve,
     policy_text_unpack;
 
 /* policy_load(policy, e): put the filter on the calling thread and all it will start, with the plain

@@ -15,6 +15,7 @@ static const char help[] =
 
 static const struct policy_text *const texts[] = {
 	&policy_text_broker,
+	&policy_text_eris,
 	&policy_text_fetch,
 	&policy_text_resolve,
 	&policy_text_unpack,
