@@ -23,6 +23,7 @@ void audit_open(struct audit *a, const char *path, const char *mode)
 	a->fd = -1;
 	a->mode = mode;
 	a->lost = 0;
+	a->torn = 0;
 	(void)clock_gettime(CLOCK_REALTIME, &t);
 	(void)snprintf(a->session, sizeof a->session, "%ld-%lld.%06ld", (long)getpid(), (long long)t.tv_sec,
 		       t.tv_nsec / 1000);
@@ -132,8 +133,11 @@ void audit_end(struct audit *a, struct audit_line *l)
 	l->text[l->len++] = '\n';
 	if (a->fd < 0)
 		return;
+	if (a->torn) /* else this record would go on from the fragment */
+		(void)!write(a->fd, "\n", 1);
 	while ((n = write(a->fd, l->text, l->len)) < 0 && errno == EINTR)
 		;
+	a->torn = n > 0 && n != (ssize_t)l->len;
 	if (n != (ssize_t)l->len && a->lost++ == 0)
 		log_say("warning: the audit log cannot be written (%s); substitutes go on without it",
 			n < 0 ? strerror(errno) : "disk full");

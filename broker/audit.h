@@ -13,6 +13,7 @@ struct audit {
 	const char *mode;   /* "query", "substitute", ... */
 	char session[40];   /* pid and start, the same in each line of one process */
 	unsigned long lost; /* records that could not be written */
+	int torn;           /* the last one was written in part */
 };
 
 /* One record under construction.  Fields that do not fit are dropped, and the record says so. */

@@ -27,8 +27,8 @@ struct conf {
 	uint64_t lzip_dictionary;  /* bytes */
 	uint64_t tls_verify;       /* 0 or 1 */
 	uint64_t sync_item;        /* 0 or 1: sync = none | item */
-	uint64_t require_landlock; /* required-layers = default | landlock | uid-only */
-	uint64_t require_less;
+	uint64_t require_landlock; /* landlock = prefer | require */
+	uint64_t require_less;     /* required-layers = default | no-namespace */
 };
 
 /* conf_defaults(c, state_parent): STATE_PARENT is guix's state directory. */

@@ -532,8 +532,12 @@ static void give_up_late(struct broker *b)
 	for (int i = 0; i < CREW_SIZE; i++) {
 		struct helper *h = &b->crew.helpers[i];
 
-		if (h->state == HELPER_NEW && crew_now() - h->since > SEAL_MS)
+		if ((h->state & (HELPER_ASKED | HELPER_NEW)) == 0 || crew_now() - h->since <= SEAL_MS)
+			continue;
+		if (h->state == HELPER_NEW)
 			crew_kill(b, h, "it did not seal itself in time");
+		else
+			helper_lost(b, h, "the spawner does not start it");
 	}
 }
 

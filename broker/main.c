@@ -96,7 +96,15 @@ static const char *proxy(const char *name)
 {
 	const char *v = getenv(name);
 
-	return v != NULL && strlen(v) < LIMIT_URL ? v : "";
+	if (v == NULL || v[0] == '\0')
+		return "";
+	for (size_t i = 0; v[i] != '\0'; i++) {
+		if (v[i] <= ' ' || v[i] > '~' || i >= LIMIT_URL) {
+			log_say("warning: %s is ignored: it is no URL", name);
+			return "";
+		}
+	}
+	return v;
 }
 
 static int read_options(struct broker *b)

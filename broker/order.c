@@ -15,6 +15,10 @@
 /* Neither bytes nor frames for this long, and the fetcher is given up.  It has stall rules of its own, far shorter;
  * this is for one that hangs. */
 #define SILENCE_MS 150000
+/* The same for both, from the moment when the fetcher said that the unpacker has everything. */
+#define LAST_MS 20000
+/* A place at which helpers were lost so often is not tried again: it may be what ends them. */
+#define MAX_LOST_AT_PLACE 2
 
 static void set_reason(struct order *o, const char *why)
 {
@@ -58,10 +62,11 @@ int order_on_progress(struct broker *b, struct helper *h, const struct wire_msg 
 	char source[LIMIT_SOURCE + 1];
 
 	(void)h;
-	if (m->id != o->id || m->bytes < o->fetched)
+	if (m->id != o->id || m->bytes < o->fetched || m->bytes > o->max_bytes)
 		return err_set(e, "NAR_PROGRESS that does not fit the order");
+	if (m->bytes > o->fetched) /* the same number again is no news */
+		o->last_news = crew_now();
 	o->fetched = m->bytes;
-	o->last_news = crew_now();
 	wire_copy(source, sizeof source, m->text);
 	if (o->begun)
 		trace_progress(b, o->fetched, source);
@@ -163,7 +168,7 @@ static int send_order(struct broker *b, struct err *e)
 			return err_set(e, "the fetcher does not take the order");
 	}
 	/* No honest encoding of a nar is much larger than the nar. */
-	m.max_bytes = o->nar_size + o->nar_size / 8 + (1 << 20);
+	m.max_bytes = o->max_bytes = o->nar_size + o->nar_size / 8 + (1 << 20);
 	if ((sink = open_sink(o, e)) < 0)
 		return -1;
 	rc = crew_send(b, o->fetch, &m, sink, e);
@@ -217,7 +222,13 @@ static int pump(struct broker *b, struct spool *spool, struct err *e)
 			return err_sys(e, EPIPE, "the spawner is gone");
 		if (fd >= 0 && (o->direct || o->unpack != NULL) && drain(b, spool, e) < 0)
 			return -1;
-		if (crew_now() - o->last_news > SILENCE_MS && o->fetch != NULL)
+		if (o->fetch_ended && o->unpack != NULL && crew_now() - o->last_news > LAST_MS) {
+			/* One of the two keeps its end of the channel; which, does not show. */
+			crew_kill(b, o->unpack, "the nar was told to be complete, and does not end");
+			if (o->fetch != NULL)
+				crew_kill(b, o->fetch, "the nar was told to be complete, and does not end");
+		}
+		if (o->fetch != NULL && crew_now() - o->last_news > SILENCE_MS)
 			crew_kill(b, o->fetch, "it is silent");
 	}
 	return 0;
@@ -289,8 +300,10 @@ enum order_result order_nar(struct broker *b, struct place *places, unsigned cou
 	if (o->index_count == 0)
 		return (void)err_set(e, "no place to get it from"), ORDER_EXHAUSTED;
 	if (crew_ask(b, KIND_FETCH) < 0 || (!o->direct && crew_ready(b, KIND_UNPACK, e) == NULL) ||
-	    (o->fetch = crew_ready(b, KIND_FETCH, e)) == NULL)
+	    (o->fetch = crew_ready(b, KIND_FETCH, e)) == NULL) {
+		e->code = ECHILD; /* no helper to be had: trying again would not help */
 		return ORDER_LOCAL;
+	}
 	if (!o->direct && (o->unpack = crew_find(b, KIND_UNPACK, HELPER_READY)) == NULL) /* it died while we waited */
 		return (void)err_set(e, "the unpacker ended"), ORDER_LOCAL;
 	o->active = 1;
@@ -313,6 +326,8 @@ enum order_result order_nar(struct broker *b, struct place *places, unsigned cou
 		result = judge(o, spool, nar_hash, lost, e);
 	else
 		result = o->begun && e->code == 0 ? ORDER_FAILED : ORDER_LOCAL;
+	if (o->begun && result == ORDER_LOCAL && lost && ++places[o->place].lost >= MAX_LOST_AT_PLACE)
+		places[o->place].failed = 1;
 	if (o->begun && (result == ORDER_FAILED || result == ORDER_DIFFERENT))
 		places[o->place].failed = 1;
 	o->places = NULL;

@@ -18,6 +18,7 @@ struct place {
 	char compression[LIMIT_COMPRESSION + 1];
 	char url[LIMIT_URL + 1];                 /* as in the narinfo */
 	int failed;                              /* tried in this substitute, in vain */
+	unsigned lost;                           /* helpers that ended while they had it in hand */
 };
 
 enum order_result {
@@ -25,7 +26,7 @@ enum order_result {
 	ORDER_DIFFERENT, /* a complete nar, but another one: DIGEST tells */
 	ORDER_FAILED,    /* that place gave no complete nar; others may */
 	ORDER_EXHAUSTED, /* none of the places could be begun */
-	ORDER_LOCAL,     /* not the source's fault: spool, helpers; E->code tells ENOSPC */
+	ORDER_LOCAL,     /* not the source's fault: spool, helpers; E->code tells ENOSPC, or ECHILD: no helper */
 };
 
 struct order {
@@ -43,7 +44,7 @@ struct order {
 	uint64_t fetched;                  /* compressed bytes so far */
 	uint8_t digest[32];
 	char reason[LIMIT_REASON + 160];   /* why it failed */
-	uint64_t nar_size;
+	uint64_t nar_size, max_bytes;
 	const struct place *places;        /* while active */
 	uint16_t index[LIMIT_CANDIDATES];  /* of the candidates among PLACES */
 	unsigned index_count;

@@ -2,12 +2,14 @@
  * Broker: one substitute from the daemon's command to its one-line answer. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
@@ -21,7 +23,7 @@
 #include "broker/trace.h"
 
 /* Orders that are lost to a helper's end, not to a place, before an item is given up. */
-#define MAX_LOST 3
+#define MAX_LOST 6
 
 struct job {
 	const char *path, *dest;
@@ -69,32 +71,52 @@ static int clean_path(const char *p)
 	return 1;
 }
 
-/* In the store: the path itself, or PATH.tmp for a repair.  Elsewhere: where the configuration allows. */
-static int dest_allowed(const struct broker *b, const char *path, const char *dest)
+/* In the store: the path itself, or PATH.tmp for a repair.  Elsewhere: where the configuration allows.  Returns the
+ * directory that allows it, or NULL. */
+static const char *dest_allowed(const struct broker *b, const char *path, const char *dest)
 {
 	size_t n = strlen(path);
 
 	if (strncmp(dest, path, n) == 0 && (dest[n] == '\0' || strcmp(dest + n, ".tmp") == 0))
-		return 1;
+		return b->store_dir;
 	if (inside(dest, b->store_dir) || inside(dest, b->state_dir))
-		return 0;
+		return NULL;
 	for (unsigned i = 0; i < b->conf.destination_count; i++)
 		if (inside(dest, b->conf.destinations[i]))
-			return 1;
-	return 0;
+			return b->conf.destinations[i];
+	return NULL;
+}
+
+/* Below the allowed directory no symbolic link counts: others may be able to put one there. */
+static int open_parent(const struct job *j, const char *allowed)
+{
+	struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+				.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
+	int dir = open(allowed, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd;
+	size_t n = strlen(allowed);
+
+	if (dir < 0)
+		return -1;
+	while (n > 1 && allowed[n - 1] == '/')
+		n--;
+	fd = (int)syscall(SYS_openat2, dir, j->parent[n] == '/' ? j->parent + n + 1 : ".", &how, sizeof how);
+	close(dir);
+	return fd;
 }
 
 static int open_destination(struct broker *b, struct job *j)
 {
+	const char *allowed = NULL;
+
 	if (storepath_check(j->path, b->store_dir) < 0)
 		return err_set(&j->why, "'%s' does not name a store item of %s", j->path, b->store_dir);
-	if (!clean_path(j->dest) || !dest_allowed(b, j->path, j->dest))
+	if (!clean_path(j->dest) || (allowed = dest_allowed(b, j->path, j->dest)) == NULL)
 		return err_set(&j->why, "destination '%s' is not allowed (allow-destination in narlock.conf)", j->dest);
 	j->name = strrchr(j->dest, '/') + 1;
 	(void)snprintf(j->parent, sizeof j->parent, "%.*s", (int)(j->name - j->dest - 1), j->dest);
 	if (j->parent[0] == '\0')
 		(void)snprintf(j->parent, sizeof j->parent, "/");
-	if ((j->parent_fd = open(j->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+	if ((j->parent_fd = open_parent(j, allowed)) < 0)
 		return err_sys(&j->why, errno, "cannot open %s", j->parent);
 	if (b->options.deduplicate && strcmp(j->parent, b->store_dir) == 0) {
 		/* Best effort, as in stock guix: without it files are only not shared. */
@@ -214,7 +236,7 @@ static int attempt(struct broker *b, struct job *j)
 		memcpy(j->wanted, ni->nar_hash, sizeof j->wanted);
 		break;
 	case ORDER_LOCAL:
-		rc = ++j->lost >= MAX_LOST || j->why.code == ENOSPC ? -1 : 0;
+		rc = ++j->lost >= MAX_LOST || j->why.code == ENOSPC || j->why.code == ECHILD ? -1 : 0;
 		break;
 	default:
 		break;

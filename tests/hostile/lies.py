@@ -231,7 +231,7 @@ def fetch_cases():
         lambda i, m: deliver(i.data, True).replace("close\n", ""), "keeps its output open", event="substitute",
         compression="none")
     yield "nar: DONE, output kept", once(
-        "fetch", lambda i: fetcher(found(i.narinfo), deliver(i.data).replace("close\n", "")), reason="it is silent",
+        "fetch", lambda i: fetcher(found(i.narinfo), deliver(i.data).replace("close\n", "")), reason="told to be complete",
         wait=152)
     yield "nar: method is a lie", at_order(lambda i, m: deliver(i.data).replace(begin(), begin(method=4)), "",
                                            event="substitute")
@@ -325,7 +325,7 @@ def unpack_cases():
     yield "unpack: DONE at once, output kept", unpacker(lambda i: unpacked(), "keeps its output open")
     yield "unpack: dies in the middle", unpacker(lambda i: "write 0d00\nsegv\n", "", then=segv_told)
     yield "unpack: dies in the middle, once", once("unpack", ALIVE, "@20\nwrite 0d00\nsegv\n", event=None)
-    yield "unpack: never reads", once("unpack", ALIVE, "@20\nhang\n", event="helper-killed", reason="silent", wait=152)
+    yield "unpack: never reads", once("unpack", ALIVE, "@20\nhang\n", event="helper-killed", reason="told to be complete", wait=60)
 
 
 def resolve_cases():

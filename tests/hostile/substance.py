@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+from layers import ENOSYS, LANDLOCK_CREATE_RULESET, simulate
 from bed import HERE, Server, Skipped, check, nar, run, tree, until
 
 
@@ -96,7 +97,8 @@ def bad_nar(machine):
 
 def destinations(machine):
     m = machine()
-    m.conf(f"helper-user = {m.uid}:{m.uid}\nallow-destination = {m.out}\n")
+    m.conf(f"helper-user = {m.uid}:{m.uid}\nallow-destination = {m.out}//\n")
+    os.mkdir(f"{m.out}/sub")
     item, url = served(m)
     a = m.agent("substitute", url)
     other = m.path("other")
@@ -105,12 +107,15 @@ def destinations(machine):
            f"{m.out}x/y", "/" + "a" * 2000, f"{m.out}/{'b' * 256}"]
     for dest in bad:
         check((got := a.substitute(item, dest)) == "not-found", f"{dest[:200]}: the reply is {got!r}")
-        check(not m.leftovers() and not os.path.lexists(f"{m.top}/elsewhere"), f"{dest}: left: {m.leftovers()}")
+        check(m.leftovers() == [f"{m.out}/sub"] and not os.path.lexists(f"{m.top}/elsewhere"), f"{dest}: left: {m.leftovers()}")
     check(a.says("is not allowed"), f"the log: {a.log!r}")
-    check(a.substitute(item, f"{m.out}/x") == item.success and item.installed(f"{m.out}/x"), "an allowed one")
+    for dest in (f"{m.out}/x", f"{m.out}/sub/x"):
+        check(a.substitute(item, dest) == item.success and item.installed(dest), f"{dest} is allowed")
     os.symlink(m.etc, f"{m.out}/link")
     acl = os.listdir(m.etc)
-    a.substitute(item, f"{m.out}/link/x")
+    for wrap in ((), simulate(m, LANDLOCK_CREATE_RULESET, ENOSYS)):
+        a = m.agent("substitute", url, wrap=wrap)
+        check((got := a.substitute(item, f"{m.out}/link/x")) == "not-found", f"through a link: {got!r}")
     m.conf(f"helper-user = {m.uid}:{m.uid}\nallow-destination = {m.top}\n")
     a = m.agent("substitute", url)
     for dest in (other, f"{m.store}/x", f"{m.state}/narlock/x", f"{m.state}/x"):  # not even then
