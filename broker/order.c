@@ -156,7 +156,7 @@ static int open_sink(struct order *o, struct err *e)
 static int send_order(struct broker *b, struct err *e)
 {
 	struct order *o = &b->order;
-	struct wire_msg m = { .type = MSG_ORDER, .id = o->id, .nar_size = o->nar_size };
+	struct wire_msg m = { .type = MSG_ORDER, .id = o->id, .nar_size = o->nar_size, .others = (uint8_t)o->others };
 	int sink, rc;
 
 	for (unsigned i = 0; i < o->index_count; i++) {
@@ -280,7 +280,7 @@ static enum order_result judge(struct order *o, struct spool *spool, const uint8
 	return o->begun ? ORDER_FAILED : ORDER_EXHAUSTED;
 }
 
-enum order_result order_nar(struct broker *b, struct place *places, unsigned count, uint64_t nar_size,
+enum order_result order_nar(struct broker *b, struct place *places, unsigned count, int others, uint64_t nar_size,
 			    const uint8_t nar_hash[32], struct spool *spool, struct err *e)
 {
 	struct order *o = &b->order;
@@ -290,6 +290,7 @@ enum order_result order_nar(struct broker *b, struct place *places, unsigned cou
 	order_reset(b);
 	o->places = places;
 	o->nar_size = nar_size;
+	o->others = others;
 	o->out = -1;
 	o->direct = 1;
 	for (unsigned i = 0; i < count && o->index_count < LIMIT_CANDIDATES; i++)
@@ -330,6 +331,8 @@ enum order_result order_nar(struct broker *b, struct place *places, unsigned cou
 		places[o->place].failed = 1;
 	if (o->begun && (result == ORDER_FAILED || result == ORDER_DIFFERENT))
 		places[o->place].failed = 1;
+	if (result == ORDER_DIFFERENT)
+		places[o->place].different = 1;
 	o->places = NULL;
 	return result;
 }

@@ -34,6 +34,7 @@ struct job {
 	char lookup_reason[LIMIT_REASON + 1];
 	struct place *places;      /* LIMIT_CANDIDATES of them */
 	unsigned place_count;
+	int others;                /* there are servers that were not asked yet */
 	int different;             /* a complete nar with another hash was seen */
 	uint8_t digest[32], wanted[32]; /* its hash, and the signed one: a later lookup may find nothing, or another */
 	unsigned lost;
@@ -221,7 +222,7 @@ static int attempt(struct broker *b, struct job *j)
 	    store_room(j, ni->nar_size, &j->why) < 0 ||
 	    spool_open(&spool, b->spool_fd, ni->nar_size, in_memory, &j->why) < 0)
 		return -1;
-	j->result = order_nar(b, j->places, j->place_count, ni->nar_size, ni->nar_hash, &spool, &j->why);
+	j->result = order_nar(b, j->places, j->place_count, j->others, ni->nar_size, ni->nar_hash, &spool, &j->why);
 	j->fetched = b->order.fetched;
 	if (b->order.begun)
 		j->used = j->places[b->order.place];
@@ -270,7 +271,21 @@ static int try_places(struct broker *b, struct job *j)
 	return 0;
 }
 
-/* First with what the nearest authorised narinfo says; then with what every server says now. */
+/* What failed when there was something else to try may have been given up too early. */
+static int forgive(struct job *j)
+{
+	int any = 0;
+
+	for (unsigned i = 0; i < j->place_count; i++) {
+		any |= j->places[i].failed && !j->places[i].different && j->places[i].lost == 0;
+		if (!j->places[i].different && j->places[i].lost == 0)
+			j->places[i].failed = 0;
+	}
+	return any;
+}
+
+/* First with what the nearest authorised narinfo says; then with what every server says now; then, with patience, all
+ * that was tried in haste. */
 static int run(struct broker *b, struct job *j)
 {
 	static const unsigned rounds[] = { LOOKUP_RECORDED, LOOKUP_RECORDED | LOOKUP_FRESH | LOOKUP_ALL };
@@ -288,10 +303,11 @@ static int run(struct broker *b, struct job *j)
 				(void)err_set(&j->why, "no authorised substitute: %s", j->lookup_reason);
 			return 0;
 		}
+		j->others = r == 0 && b->options.url_count > 1;
 		if ((rc = try_places(b, j)) != 0)
 			return rc;
 	}
-	return 0;
+	return b->options.url_count > 1 && forgive(j) ? try_places(b, j) : 0;
 }
 
 /* --- The answer ------------------------------------------------------------------------------------------------------- */

@@ -40,7 +40,7 @@ static const struct shape shapes[] = {
 	{ MSG_LOOKUP, 0, "LOOKUP", { F(U32, id), F(U16, server), F(FIX32, hash_part), END } },
 	{ MSG_CANDIDATE, 0, "CANDIDATE", { F(U32, id), F(U16, index), F(U16, server), F(U64, size),
 					   S(text, LIMIT_COMPRESSION), S(text2, LIMIT_URL), END } },
-	{ MSG_ORDER, 1, "ORDER", { F(U32, id), F(U64, nar_size), F(U64, max_bytes), END } },
+	{ MSG_ORDER, 1, "ORDER", { F(U32, id), F(U64, nar_size), F(U64, max_bytes), F(U8, others), END } },
 	{ MSG_CANCEL, 0, "CANCEL", { F(U32, id), END } },
 	{ MSG_ADDRESSES, 0, "ADDRESSES", { S(text, LIMIT_HOST), F(U8, status),
 					   B(LIMIT_ADDRESSES * ADDRESS_BYTES), END } },

@@ -66,6 +66,7 @@ struct wire_msg {
 	uint8_t kind;       /* SPAWN, SPAWNED, REFUSED: enum helper_kind */
 	uint8_t which;      /* CHANNEL: the helper's descriptor number */
 	uint8_t tls_verify; /* SETTINGS */
+	uint8_t others;     /* ORDER */
 	uint8_t window_log; /* UNPACK */
 	uint16_t index;     /* SERVER, CANDIDATE */
 	uint16_t server;    /* LOOKUP, CANDIDATE */

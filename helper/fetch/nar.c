@@ -51,6 +51,8 @@ struct order {
 	uint32_t id;
 	int sink;
 	uint64_t nar_size, max_bytes;
+	int stalled;         /* the failure at hand is silence */
+	int others;          /* the broker has more servers to ask */
 	struct place places[LIMIT_CANDIDATES];
 	size_t nplaces;
 	struct rank_entry rank[LIMIT_CANDIDATES];
@@ -184,6 +186,8 @@ may_resume(const struct order *o)
 static int
 others_left(const struct order *o)
 {
+	if (o->others)
+		return 1;
 	for (size_t i = 0; i < o->nrank; i++)
 		if (o->rank[i].candidate != o->current && !o->places[o->rank[i].candidate].finished)
 			return 1;
@@ -205,17 +209,21 @@ failed(struct order *o, const char *reason, int again, uint64_t wait_ms)
 		if (o->got - o->mark >= REAL_PROGRESS)
 			o->resumes = 0;
 		o->mark = o->got;
-		/* What is here is worth one more try, but not more while another place may do. */
-		if (!again || !may_resume(o) || o->resumes >= (others_left(o) ? 1 : MAX_TRIES)) {
+		/* While another place may do, what is here is worth one more try, but no more waiting. */
+		unsigned most = !others_left(o) ? MAX_TRIES : o->stalled ? 0 : 1;
+
+		if (!again || !may_resume(o) || o->resumes >= most) {
 			end_order(o, NAR_FAILED, o->reason);
 			return;
 		}
 		p->not_before = o->fetch->now + (wait_ms > 0 ? wait_ms : backoff(o->fetch, o->resumes));
 		o->resumes++;
+		o->stalled = 0;
 		return;
 	}
+	o->stalled = 0;
 	p->not_before = o->fetch->now + (wait_ms > 0 ? wait_ms : backoff(o->fetch, p->tries));
-	p->finished = ++p->tries >= MAX_TRIES || !again;
+	p->finished = ++p->tries >= (o->others ? 1 : MAX_TRIES) || !again;
 }
 
 /* --- Answers ----------------------------------------------------------------------------------------- */
@@ -463,11 +471,13 @@ nar_order(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 	}
 	o->sink = fd;
 	o->nar_size = m->nar_size;
+	o->others = m->others;
 	o->max_bytes = m->max_bytes;
 	o->begun = o->blocked = 0;
 	o->total = -1;
 	o->got = o->written = o->mark = o->progress_bytes = 0;
 	o->resumes = o->failures = 0;
+	o->stalled = 0;
 	o->progress_ms = f->now;
 	o->start = o->end = 0;
 	o->current = 0;
@@ -618,6 +628,7 @@ run(struct order *o)
 		o->paused = 0;
 		curl_easy_pause(o->transfer.easy, CURLPAUSE_CONT);
 	} else if (stalled(o)) {
+		o->stalled = 1;
 		(void)err_set(&e, "%s: %llu bytes in %u ms", o->transfer.url.host,
 		    (unsigned long long)o->window_bytes, o->fetch->settings.stall_ms);
 		failed(o, e.text, 1, 0);

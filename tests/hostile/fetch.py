@@ -1278,7 +1278,7 @@ def frames_garbage(lab):
     server = struct.pack(">HH", 0x12, 0) + s("http://127.0.0.1:1")
     lookup = struct.pack(">HIH", 0x16, 1, 0) + hash_part(1).encode()
     candidate = struct.pack(">HIHHQ", 0x18, 1, 0, 0, 0) + s("none") + s("x")
-    order = struct.pack(">HIQQ", 0x1a, 1, 10, 10)
+    order = struct.pack(">HIQQB", 0x1a, 1, 10, 10, 0)
     ours, theirs = socket.socketpair()
     sequences = {
         "empty": [b"\x00"], "unknown type": [b"\xff\xff"], "another helper's": [up, struct.pack(">H", 0x30) + s("a")],
@@ -1291,7 +1291,7 @@ def frames_garbage(lab):
         "long url": [up, struct.pack(">HH", 0x12, 0) + s("http://" + "x" * 2048)],
         "order without candidates": [up, server, (order, theirs)], "order without fd": [up, server, candidate, order],
         "candidate 1 first": [up, server, struct.pack(">HIHHQ", 0x18, 1, 1, 0, 0) + s("none") + s("x")],
-        "other id": [up, server, candidate, (struct.pack(">HIQQ", 0x1a, 2, 10, 10), theirs)],
+        "other id": [up, server, candidate, (struct.pack(">HIQQB", 0x1a, 2, 10, 10, 0), theirs)],
         "fd on a lookup": [up, server, (lookup, theirs)],
         "addresses unasked": [up, server, lookup, struct.pack(">H", 0x1e) + s("x") + b"\x01" + s("")],
         "its own message": [up, struct.pack(">HIBI", 0x15, 1, 0, 0) + s("")],

@@ -135,8 +135,8 @@ class Helper:
     def candidate(self, ident, index, server, size, compression, url):
         self.raw(struct.pack(">HIHHQ", 0x18, ident, index, server, size) + s(compression) + s(url))
 
-    def order(self, ident, nar_size, max_bytes, fd):
-        self.raw(struct.pack(">HIQQ", 0x1a, ident, nar_size, max_bytes), [fd])
+    def order(self, ident, nar_size, max_bytes, fd, others=0):
+        self.raw(struct.pack(">HIQQB", 0x1a, ident, nar_size, max_bytes, others), [fd])
 
     def cancel(self, ident):
         self.raw(struct.pack(">HI", 0x1c, ident))

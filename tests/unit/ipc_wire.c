@@ -30,7 +30,7 @@ static const struct message {
 	{ 0x14, "TRUSTHOST", "T", 0, 255, 0, 0 },
 	{ 0x16, "LOOKUP", "ISh", 0, 0, 0, 0 },
 	{ 0x18, "CANDIDATE", "IiSzTU", 0, 16, 2048, 0 },
-	{ 0x1a, "ORDER", "InM", 1, 0, 0, 0 },
+	{ 0x1a, "ORDER", "InMy", 1, 0, 0, 0 },
 	{ 0x1c, "CANCEL", "I", 0, 0, 0, 0 },
 	{ 0x1e, "ADDRESSES", "TsB", 0, 255, 0, 272 },
 	{ 0x13, "NARINFO_PART", "IB", 0, 0, 0, 61440 },
@@ -56,7 +56,7 @@ static const struct message {
 static struct wire_msg sample(uint16_t type)
 {
 	struct wire_msg m = {
-		.type = type, .status = 0x11, .method = 0x12, .kind = 0x13, .which = 0x14, .tls_verify = 0x15,
+		.type = type, .status = 0x11, .method = 0x12, .kind = 0x13, .which = 0x14, .tls_verify = 0x15, .others = 0x18,
 		.window_log = 0x16, .index = 0x2122, .server = 0x2324, .candidate = 0x2526, .version = 0x2728,
 		.landlock_abi = 0x292a, .filter_len = 0x2b2c, .id = 0x31323334, .layers = 0x35363738,
 		.ttl = 0x393a3b3c, .stall_ms = 0x3d3e3f40, .min_rate = 0x41424344, .connect_ms = 0x45464748,
@@ -94,6 +94,7 @@ static size_t put_field(uint8_t *p, char field, const struct wire_msg *m)
 	case 'k': return put(p, m->kind, 1);
 	case 'w': return put(p, m->which, 1);
 	case 't': return put(p, m->tls_verify, 1);
+	case 'y': return put(p, m->others, 1);
 	case 'W': return put(p, m->window_log, 1);
 	case 'i': return put(p, m->index, 2);
 	case 'S': return put(p, m->server, 2);
