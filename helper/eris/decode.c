@@ -15,6 +15,8 @@
 /* Blocks that are checked in one go, and those side by side in one job. */
 #define BATCH 64
 #define GROUP 4
+/* Pieces that nobody uses any more and that are kept a little longer: content may repeat itself. */
+#define KEEP 16
 
 /* One block, wanted or there.  Equal blocks in the window are one piece. */
 struct piece {
@@ -56,9 +58,12 @@ struct decode {
 	struct piece *pieces, *idle;
 	struct piece **table;  /* by reference; mask + 1 chains */
 	size_t mask;
+	struct piece *kept[KEEP]; /* without users */
+	unsigned next_kept;
 	struct piece *ask;     /* to be named by decode_want */
 	struct decode_want ask_as;
 	struct piece *out;     /* the leaf that was read last */
+	uint64_t position;     /* bytes read */
 	uint8_t **spare;       /* buffers without a piece */
 	unsigned spares;
 	unsigned max_pieces;
@@ -103,6 +108,14 @@ put_buffer(struct decode *d, uint8_t *buffer)
 		free(buffer);
 }
 
+static void
+take_kept(struct decode *d, const struct piece *p)
+{
+	for (unsigned i = 0; i < KEEP; i++)
+		if (d->kept[i] == p)
+			d->kept[i] = NULL;
+}
+
 /* The piece for PAIR at LEVEL: one that is there, or a new one; its users grow by one. */
 static struct piece *
 use_piece(struct decode *d, const struct eris_pair *pair, unsigned level, uint64_t offset, int last)
@@ -112,7 +125,8 @@ use_piece(struct decode *d, const struct eris_pair *pair, unsigned level, uint64
 
 	for (p = *chain; p != NULL; p = p->next)
 		if (p->level == level && memcmp(&p->pair, pair, ERIS_PAIR) == 0) {
-			p->users++;
+			if (p->users++ == 0)
+				take_kept(d, p);
 			return p;
 		}
 	p = d->idle;
@@ -131,12 +145,10 @@ use_piece(struct decode *d, const struct eris_pair *pair, unsigned level, uint64
 }
 
 static void
-drop_piece(struct decode *d, struct piece *p)
+forget_piece(struct decode *d, struct piece *p)
 {
 	struct piece **at;
 
-	if (p == NULL || --p->users > 0)
-		return;
 	for (at = chain_of(d, p->pair.ref); *at != p; at = &(*at)->next)
 		continue;
 	*at = p->next;
@@ -144,6 +156,20 @@ drop_piece(struct decode *d, struct piece *p)
 	p->data = NULL;
 	p->next = d->idle;
 	d->idle = p;
+}
+
+/* The last user of a piece keeps it for a while, in the place of the one that was kept longest. */
+static void
+drop_piece(struct decode *d, struct piece *p)
+{
+	struct piece **kept = &d->kept[d->next_kept];
+
+	if (p == NULL || --p->users > 0)
+		return;
+	if (*kept != NULL)
+		forget_piece(d, *kept);
+	*kept = p;
+	d->next_kept = (d->next_kept + 1) % KEEP;
 }
 
 /* --- The tree ----------------------------------------------------------------------------------------- */
@@ -384,6 +410,7 @@ decode_read(struct decode *d, const uint8_t **data, size_t *len, struct err *e)
 	d->out = l->piece;
 	d->first = (d->first + 1) % d->o.window;
 	d->leaves--;
+	d->position += *len;
 	return *len > 0;
 }
 
@@ -391,6 +418,18 @@ int
 decode_done(const struct decode *d)
 {
 	return !d->broken && d->leaves == 0 && d->nodes == 0;
+}
+
+int
+decode_wanted(const struct decode *d, const uint8_t ref[ERIS_REF])
+{
+	return wanted(d, ref) != NULL;
+}
+
+uint64_t
+decode_position(const struct decode *d)
+{
+	return d->position;
 }
 
 /* --- Beginning and end --------------------------------------------------------------------------------- */
@@ -403,7 +442,7 @@ allocate(struct decode *d)
 	/* One node is open at each level; besides these there are those ahead, and one whose children go
 	 * in front. */
 	d->max_nodes = d->o.cap.level + d->o.ahead + 3;
-	d->max_pieces = d->o.window + d->max_nodes + 1;
+	d->max_pieces = d->o.window + d->max_nodes + KEEP + 1;
 	while (chains < 2 * (size_t)d->max_pieces)
 		chains *= 2;
 	d->mask = chains - 1;

@@ -16,7 +16,7 @@
  * not the last of their level must be full, and the root needs two pairs: every content has one tree only,
  * so offsets are known.
  *
- * Memory: at most window + level + ahead + 3 blocks, and those of one call of decode_give (64 at most). */
+ * Memory: at most window + level + ahead + 20 blocks, and those of one call of decode_give (64 at most). */
 #ifndef NARLOCK_ERIS_DECODE_H
 #define NARLOCK_ERIS_DECODE_H
 
@@ -53,9 +53,10 @@ struct decode_want {
 	uint64_t offset; /* in the content, of the first byte beneath it */
 };
 
-/* decode_want(d, w, e): the next block that was not named before: 1 and *w, or 0: nothing more until
- * blocks come and content is read; or -1.  Depth first, so that content streams.  A block is named once,
- * even where it is needed at several places of the window, and stays wanted until it is given. */
+/* decode_want(d, w, e): the next block that was not named before: 1 and *w, or 0: nothing more until blocks
+ * come and content is read; or -1.  Depth first, so that content streams.  A block is named once even where
+ * it is needed at several places, unless more content than the window lies between them, and stays wanted
+ * until it is given. */
 int decode_want(struct decode *d, struct decode_want *w, struct err *e);
 
 enum decode_verdict {
@@ -83,5 +84,12 @@ int decode_read(struct decode *d, const uint8_t **data, size_t *len, struct err 
 
 /* decode_done(d): 1 when all content was read. */
 int decode_done(const struct decode *d);
+
+/* decode_wanted(d, ref): 1 if the block is still wanted: not if another source was faster. */
+int decode_wanted(const struct decode *d, const uint8_t ref[ERIS_REF]);
+
+/* decode_position(d): bytes of content that were read.  The block whose offset is nearest to it is the one
+ * that everything else waits for. */
+uint64_t decode_position(const struct decode *d);
 
 #endif

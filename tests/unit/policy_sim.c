@@ -375,6 +375,7 @@ POLICY_TEST(broker)
 POLICY_TEST(fetch)
 POLICY_TEST(resolve)
 POLICY_TEST(unpack)
+POLICY_TEST(eris)
 
 /* --- What no policy may ever allow ------------------------------------------------------------------- */
 
@@ -412,8 +413,15 @@ test_never(void **state)
 		"getdents64", NULL };
 	static const struct policy *const all[] = { &policy_broker, &policy_fetch, &policy_resolve,
 		&policy_unpack };
+	/* It serves: accept4 is the one of nobody's calls that it has, and only for the socket it was started with. */
+	static const char *const server[] = { "execve", "execveat", "fork", "vfork", "clone", "clone3", "ptrace", "kill",
+		"tkill", "mount", "chroot", "unshare", "bpf", "setuid", "seccomp", "process_vm_writev", "listen", "accept",
+		"socket", "socketpair", "connect", "bind", "open", "openat2", "creat", "unlink", "unlinkat", "rename",
+		"renameat2", "mkdirat", "linkat", "symlinkat", "truncate", "ftruncate", "pwrite64", "memfd_create",
+		"prctl", "io_uring_setup", "ioctl", "fcntl", NULL };
 
 	(void)state;
+	never(server, &policy_eris);
 	for (unsigned i = 0; i < 4; i++)
 		never(nobody, all[i]);
 	for (unsigned i = 1; i < 4; i++)
@@ -432,6 +440,7 @@ main(void)
 		cmocka_unit_test(test_fetch),
 		cmocka_unit_test(test_resolve),
 		cmocka_unit_test(test_unpack),
+		cmocka_unit_test(test_eris),
 		cmocka_unit_test(test_never),
 	};
 
