@@ -119,7 +119,9 @@ descend(struct access *a, uint64_t offset, const struct kept **leaf, struct err 
 			*leaf = k;
 			return 0;
 		}
-		child = offset == UINT64_MAX ? k->count - 1 : offset / eris_span(bs, level - 1) % eris_arity(bs);
+		child = k->count - 1;
+		if (offset != UINT64_MAX)
+			child = offset / eris_span(bs, level - 1) % eris_arity(bs);
 		if (child >= k->count)
 			return 0;
 		last = k->last && child == k->count - 1;

@@ -22,8 +22,10 @@ blake2b4_portable(uint8_t out[4][32], const uint8_t *const in[4], size_t len, co
 #define AVX2_INLINE static inline __attribute__((target("avx2"), always_inline))
 
 /* RFC 7693, 2.6 and 2.7. */
-static const uint64_t iv[8] = { 0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
-	0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179 };
+static const uint64_t iv[8] = {
+	0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
+	0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179,
+};
 
 AVX2_INLINE __m256i
 rotr32(__m256i x)
@@ -34,15 +36,17 @@ rotr32(__m256i x)
 AVX2_INLINE __m256i
 rotr24(__m256i x)
 {
-	return _mm256_shuffle_epi8(x, _mm256_setr_epi8(3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10, 3, 4,
-	    5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10));
+	return _mm256_shuffle_epi8(x, _mm256_setr_epi8(
+	    3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10,
+	    3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10));
 }
 
 AVX2_INLINE __m256i
 rotr16(__m256i x)
 {
-	return _mm256_shuffle_epi8(x, _mm256_setr_epi8(2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9, 2, 3,
-	    4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9));
+	return _mm256_shuffle_epi8(x, _mm256_setr_epi8(
+	    2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9,
+	    2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9));
 }
 
 AVX2_INLINE __m256i
@@ -93,16 +97,21 @@ load4(__m256i m[4], const uint8_t *const p[4], size_t at)
 	m[3] = _mm256_permute2x128_si256(AB, CD, 0x31);
 }
 
+AVX2_INLINE __m256i
+all4(uint64_t x)
+{
+	return _mm256_set1_epi64x((long long)x);
+}
+
 /* The compression function: 128 bytes of each input at AT; COUNT bytes were hashed with these. */
 AVX2_INLINE void
 compress(__m256i h[8], const uint8_t *const p[4], size_t at, uint64_t count, int last)
 {
-	__m256i m[16], v0 = h[0], v1 = h[1], v2 = h[2], v3 = h[3], v4 = h[4], v5 = h[5], v6 = h[6], v7 = h[7];
-	__m256i v8 = _mm256_set1_epi64x((long long)iv[0]), v9 = _mm256_set1_epi64x((long long)iv[1]);
-	__m256i va = _mm256_set1_epi64x((long long)iv[2]), vb = _mm256_set1_epi64x((long long)iv[3]);
-	__m256i vc = _mm256_set1_epi64x((long long)(iv[4] ^ count)), vd = _mm256_set1_epi64x((long long)iv[5]);
-	__m256i ve = _mm256_set1_epi64x((long long)(last ? ~iv[6] : iv[6]));
-	__m256i vf = _mm256_set1_epi64x((long long)iv[7]);
+	__m256i v0 = h[0], v1 = h[1], v2 = h[2], v3 = h[3], v4 = h[4], v5 = h[5], v6 = h[6], v7 = h[7];
+	__m256i v8 = all4(iv[0]), v9 = all4(iv[1]), va = all4(iv[2]), vb = all4(iv[3]);
+	__m256i vc = all4(iv[4] ^ count), vd = all4(iv[5]), ve = all4(last ? ~iv[6] : iv[6]);
+	__m256i vf = all4(iv[7]);
+	__m256i m[16];
 
 	for (unsigned i = 0; i < 4; i++)
 		load4(m + 4 * i, p, at + 32 * i);
@@ -139,9 +148,9 @@ hash_avx2(uint8_t out[4][32], const uint8_t *const in[4], size_t len, const uint
 	__m256i h[8];
 
 	for (unsigned i = 0; i < 8; i++)
-		h[i] = _mm256_set1_epi64x((long long)iv[i]);
+		h[i] = all4(iv[i]);
 	/* The parameter block: 32 bytes of digest, bytes of key, no tree. */
-	h[0] = _mm256_xor_si256(h[0], _mm256_set1_epi64x(0x01010020 | (key == NULL ? 0 : 32 << 8)));
+	h[0] = _mm256_xor_si256(h[0], all4(0x01010020 | (key == NULL ? 0 : 32 << 8)));
 	if (key != NULL) {
 		for (unsigned i = 0; i < 4; i++)
 			memcpy(tail[i], key, 32);

@@ -215,7 +215,8 @@ take_child(struct decode *d, unsigned at, struct err *e)
 	 * only of padding. */
 	if (offset > d->o.max_length) {
 		d->broken = 1;
-		return err_set(e, "the content is longer than %llu bytes", (unsigned long long)d->o.max_length);
+		return err_set(e, "the content is longer than %llu bytes",
+		    (unsigned long long)d->o.max_length);
 	}
 	memcpy(&pair, n->piece->data + (size_t)n->next++ * ERIS_PAIR, sizeof(pair));
 	p = use_piece(d, &pair, level, offset, last);

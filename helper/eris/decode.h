@@ -33,11 +33,15 @@ struct decode;
 
 struct decode_options {
 	struct eris_cap cap;
-	uint64_t max_length; /* the longest content that makes sense, in bytes; one byte more and the content is broken */
-	unsigned window;     /* leaves wanted or held at a time, 1 to DECODE_WINDOW_MAX: the depth of the look-ahead */
-	unsigned ahead;      /* nodes asked for before their turn, so that leaves never wait for one; 0: strictly depth
-	                        first; 1 is enough as long as the window is not wider than a node (512 or 16 pairs) */
-	struct pool *pool;   /* or NULL; used during decode_give only, alone */
+	/* The longest content that makes sense, in bytes: one byte more, and the content is broken. */
+	uint64_t max_length;
+	/* Leaves wanted or held at a time, 1 to DECODE_WINDOW_MAX. */
+	unsigned window;
+	/* Nodes asked for before their turn, so that leaves never wait for one; 0: strictly depth first.  1
+	 * is enough as long as the window is not wider than a node (512 or 16 pairs). */
+	unsigned ahead;
+	/* Or NULL.  Used during decode_give only, alone. */
+	struct pool *pool;
 };
 
 /* decode_new(o, e): a decoder for one content, or NULL.  block_init() must have been called. */
@@ -48,8 +52,9 @@ void decode_free(struct decode *d);
 struct decode_want {
 	uint8_t ref[ERIS_REF];
 	uint8_t level;   /* 0: leaf */
-	uint8_t last;    /* 1: the right-most of its level.  The last leaf is padding only if the content's length is a
-	                    multiple of the block size; then there is no byte of a file to rebuild it from */
+	/* 1: the right-most of its level.  The last leaf is padding only if the content's length is a multiple
+	 * of the block size: then there is no byte of a file to rebuild it from. */
+	uint8_t last;
 	uint64_t offset; /* in the content, of the first byte beneath it */
 };
 

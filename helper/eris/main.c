@@ -20,9 +20,9 @@ static const char help[] =
     "\n"
     "  encode [--block-size 1k|32k] [--secret HEX] [--store DIR] FILE|-   print the URN\n"
     "  decode --store DIR [--offset N] [--length N] URN                   write the content\n"
-    "  blocks [--block-size 1k|32k] [--secret HEX] FILE|-                 reference, level, offset of each block\n"
-    "  cid URN|REFERENCE                                                  the name of the (root) block in IPFS\n"
-    "  serve --store DIR [--listen ADDR:PORT] [--allow-remote]            blocks and files by HTTP, read-only\n"
+    "  blocks [--block-size 1k|32k] [--secret HEX] FILE|-                 list reference, level, offset\n"
+    "  cid URN|REFERENCE                                                  name the (root) block in IPFS\n"
+    "  serve --store DIR [--listen ADDR:PORT] [--allow-remote]            serve blocks and files\n"
     "\n"
     "  --threads N    of encode, decode and blocks; default: one for each processor\n"
     "  --help, --version\n"
@@ -90,7 +90,8 @@ static const struct command {
 	int arguments;
 	unsigned allowed, needed; /* options, as BITs */
 } commands[] = {
-	{ "encode", run_encode, 1, BIT(OPT_BLOCK_SIZE) | BIT(OPT_SECRET) | BIT(OPT_STORE) | BIT(OPT_THREADS), 0 },
+	{ "encode", run_encode, 1, BIT(OPT_BLOCK_SIZE) | BIT(OPT_SECRET) | BIT(OPT_STORE) | BIT(OPT_THREADS),
+	    0 },
 	{ "decode", run_decode, 1, BIT(OPT_STORE) | BIT(OPT_THREADS) | BIT(OPT_OFFSET) | BIT(OPT_LENGTH),
 	    BIT(OPT_STORE) },
 	{ "blocks", run_blocks, 1, BIT(OPT_BLOCK_SIZE) | BIT(OPT_SECRET) | BIT(OPT_THREADS), 0 },
@@ -151,9 +152,13 @@ set_option(struct settings *s, int opt, char *value, struct err *e)
 		s->tool.threads = (unsigned)n;
 		return 0;
 	case OPT_OFFSET:
-		return number(value, INT64_MAX, &s->tool.offset) == 0 ? 0 : err_set(e, "--offset is a number");
+		if (number(value, INT64_MAX, &s->tool.offset) != 0)
+			return err_set(e, "--offset is a number");
+		return 0;
 	case OPT_LENGTH:
-		return number(value, INT64_MAX, &s->tool.length) == 0 ? 0 : err_set(e, "--length is a number");
+		if (number(value, INT64_MAX, &s->tool.length) != 0)
+			return err_set(e, "--length is a number");
+		return 0;
 	case OPT_LISTEN:
 		s->serve.listen = value;
 		return 0;

@@ -19,7 +19,7 @@ const char *request_file(const char *url);
 #define REQUEST_PATH 1024
 
 enum request_range {
-	REQUEST_WHOLE,         /* no range, or one that is to be ignored (RFC 9110, 14.2): several, or not in bytes */
+	REQUEST_WHOLE, /* no range, or one to be ignored (RFC 9110, 14.2): several, or not in bytes */
 	REQUEST_PART,
 	REQUEST_UNSATISFIABLE, /* 416 */
 };

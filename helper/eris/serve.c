@@ -69,7 +69,8 @@ say(struct MHD_Connection *c, unsigned status, const char *text)
 		const char *in;
 		void *out;
 	} body = { .in = text };
-	struct MHD_Response *r = MHD_create_response_from_buffer(strlen(text), body.out, MHD_RESPMEM_PERSISTENT);
+	struct MHD_Response *r = MHD_create_response_from_buffer(strlen(text), body.out,
+	    MHD_RESPMEM_PERSISTENT);
 
 	if (r != NULL) {
 		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, "text/plain");
@@ -170,7 +171,8 @@ send_block(struct server *s, struct MHD_Connection *c)
 	r = MHD_create_response_from_buffer((size_t)length, s->block + offset, MHD_RESPMEM_MUST_COPY);
 	if (r != NULL) {
 		describe(r, status, OCTETS, tag, offset, length, len);
-		MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "public, max-age=31536000, immutable");
+		MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL,
+		    "public, max-age=31536000, immutable");
 	}
 	return answer(c, status, r);
 }
@@ -314,12 +316,14 @@ listen_on(const struct serve_options *o, struct err *e)
 	if (parse_address(o->listen, &a, &len, e) != 0)
 		return -1;
 	if (!o->allow_remote && !is_loopback(&a))
-		return err_set(e, "%s can be reached from other machines: this needs --allow-remote", o->listen);
+		return err_set(e, "%s can be reached from other machines: this needs --allow-remote",
+		    o->listen);
 	fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_sys(e, errno, "socket");
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-	    (a.any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) != 0) ||
+	    (a.any.sa_family == AF_INET6 &&
+	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) != 0) ||
 	    bind(fd, &a.any, len) != 0 || listen(fd, 128) != 0) {
 		err_sys(e, errno, "cannot listen on %s", o->listen);
 		close(fd);
@@ -388,7 +392,8 @@ confine(const struct serve_options *o, struct err *e)
 	if (landlock_confine(&rule, 1, LANDLOCK_NO_BIND | LANDLOCK_NO_CONNECT | LANDLOCK_SCOPE, &r, e) != 0)
 		return -1;
 	if (!r.fs)
-		fprintf(stderr, "narlock-eris: serve: no Landlock in this kernel: the system call filter stands alone\n");
+		fputs("narlock-eris: no Landlock in this kernel: the system call filter stands alone\n",
+		    stderr);
 #ifndef NARLOCK_NO_SECCOMP
 	return policy_load(POLICY_OF(eris), e);
 #else

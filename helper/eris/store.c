@@ -50,7 +50,8 @@ store_put(int dir, const uint8_t ref[ERIS_REF], const uint8_t *block, size_t siz
 	int fd, failed;
 
 	urn_ref_format(name, ref);
-	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_size == (off_t)size)
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	    st.st_size == (off_t)size)
 		return 0;
 	/* Hidden, so that it is neither served nor taken for a block. */
 	snprintf(fresh, sizeof(fresh), ".new-%ld", (long)getpid());

@@ -174,8 +174,8 @@ serve_wants(struct decode *d, struct shelf *s, struct pool *pool, struct err *e)
 	pool_run(pool, fetch_block, s, s->n);
 	for (size_t i = 0; i < s->n; i++)
 		if (s->failed[i] != 0)
-			return complain(&s->want[i], s->err[i].code == ENOENT ? "it is missing from the store" :
-			    strerror(s->err[i].code), e);
+			return complain(&s->want[i], s->err[i].code == ENOENT ?
+			    "it is missing from the store" : strerror(s->err[i].code), e);
 	if (decode_give(d, s->given, s->n, e) != 0)
 		return -1;
 	for (size_t i = 0; i < s->n; i++)

@@ -43,7 +43,7 @@ urn_parse(struct eris_cap *cap, const char *text, struct err *e)
 	uint8_t bytes[ERIS_CAP];
 
 	if (strncmp(text, "urn:erisx2:", 11) == 0 || strncmp(text, "urn:erisx3:", 11) == 0)
-		return err_set(e, "%.10s is an experimental encoding from before ERIS 1.0.0, not supported", text);
+		return err_set(e, "%.10s is an experimental encoding from before ERIS 1.0.0", text);
 	if (strncmp(text, PREFIX, PREFIX_LEN) != 0)
 		return err_set(e, "this is no urn:eris:");
 	text += PREFIX_LEN;
@@ -51,7 +51,7 @@ urn_parse(struct eris_cap *cap, const char *text, struct err *e)
 		return err_set(e, "urn:eris: with %s than %zu characters behind it",
 		    strnlen(text, URN_LEN) < URN_LEN - PREFIX_LEN ? "less" : "more", URN_LEN - PREFIX_LEN);
 	if (base32_decode(bytes, sizeof(bytes), text, URN_LEN - PREFIX_LEN, BASE32_UPPER) != 0)
-		return err_set(e, "urn:eris: with something behind it that is no canonical base32 in upper case");
+		return err_set(e, "urn:eris: with no canonical base32 in upper case behind it");
 	return urn_from_bytes(cap, bytes, e);
 }
 
@@ -114,6 +114,6 @@ urn_cid_parse(uint8_t ref[ERIS_REF], const char *text, struct err *e)
 	if (text[0] != 'b' ||
 	    base32_decode(cid, sizeof(cid), text + 1, strnlen(text + 1, URN_CID_LEN), BASE32_LOWER) != 0 ||
 	    urn_cid_from_bytes(ref, cid) != 0)
-		return err_set(e, "this is no CID (version 1, base32) of a raw block with a BLAKE2b-256 hash");
+		return err_set(e, "this is no CID (version 1, base32) of a raw block by BLAKE2b-256");
 	return 0;
 }

@@ -202,6 +202,7 @@ check('little memory', int(status['RssAnon'].split()[0]) < 32768)
 fds = [os.readlink('/proc/%s/fd/%s' % (pid, f)) for f in os.listdir('/proc/%s/fd' % pid)] if os.access('/proc/%s/fd' % pid, os.R_OK) else []
 check('files are closed again', not [f for f in fds if 'x-1' in f])
 END
+kill -STOP "$server"; sleep 0.1; kill -CONT "$server" # an interrupted wait is no end
 python3 client.py "$(cat url)" "$leaf" "$server" >client.out 2>&1 || { echo 'FAILED - the client'; failed=1; }
 cat client.out
 ! grep -q '^FAILED' client.out || failed=1
