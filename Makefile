@@ -55,6 +55,8 @@ COMMON_HELPER := $(wildcard helper/common/*.c)
 FETCH := $(filter-out %/main.c,$(wildcard helper/fetch/*.c))
 UNPACK := $(filter-out %/main.c,$(wildcard helper/unpack/*.c))
 RESOLVE := $(filter-out %/main.c,$(wildcard helper/resolve/*.c))
+# The codec alone needs libsodium only; the rest of narlock-eris needs libmicrohttpd, too.
+ERIS_CODEC := $(patsubst %,helper/eris/%.c,access base32 blake2b4 block decode encode pool urn)
 ERIS := $(filter-out %/main.c,$(wildcard helper/eris/*.c))
 # Small parts of the broker that the command line uses, too: its configuration, its way to give up rights.
 CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/drop.c broker/file.c broker/storepath.c \
@@ -65,7 +67,7 @@ PROGRAMS := broker guix fetch unpack resolve narlock narlock-eris
 TRACED := fetch unpack resolve
 SRC_broker := broker/main.c $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
 LIB_broker := -lgcrypt -lcap -pthread
-SRC_guix := broker/guix.c
+SRC_guix := broker/guix.c broker/conf.c broker/file.c ipc/err.c
 LIB_guix :=
 SRC_fetch := helper/fetch/main.c $(FETCH) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
 LIB_fetch := -lcurl -lcrypto -lssl

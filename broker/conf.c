@@ -16,7 +16,7 @@
 #define NARLOCK_HELPER_USER "narlock"
 #endif
 
-enum kind { TEXT, DIRECTORY, NUMBER, SIZE, WORD, DESTINATION, HOST, OTHER };
+enum kind { TEXT, DIRECTORY, NUMBER, SIZE, WORD, DESTINATION, HOST };
 
 struct choice {
 	const char *word;
@@ -34,6 +34,7 @@ struct key {
 static const struct choice yes_no[] = { { "yes", 1 }, { "no", 0 }, { NULL, 0 } };
 static const struct choice sync_words[] = { { "none", 0 }, { "item", 1 }, { NULL, 0 } };
 static const struct choice landlock_words[] = { { "require", 1 }, { "prefer", 0 }, { NULL, 0 } };
+static const struct choice fallback_words[] = { { "none", 0 }, { "stock", 1 }, { NULL, 0 } };
 static const struct choice less_words[] = { { "default", 0 }, { "no-namespace", 1 }, { NULL, 0 } };
 
 #define AT(member) offsetof(struct conf, member), sizeof((struct conf *)0)->member
@@ -56,8 +57,8 @@ static const struct key keys[] = {
 	{ "min-rate", SIZE, AT(min_rate), 0, 1 << 30, NULL },
 	{ "zstd-window", SIZE, AT(zstd_window), 1 << 10, 1ULL << 31, NULL },
 	{ "lzip-dictionary", SIZE, AT(lzip_dictionary), 4096, 512u << 20, NULL },
-	{ "guix", OTHER, 0, 0, 0, 0, NULL },     /* read by libexec/narlock/guix */
-	{ "fallback", OTHER, 0, 0, 0, 0, NULL }, /* the same */
+	{ "guix", DIRECTORY, AT(guix), 0, 0, NULL },
+	{ "fallback", WORD, AT(fallback_stock), 0, 0, fallback_words },
 };
 
 void conf_defaults(struct conf *c, const char *state_parent)
@@ -155,7 +156,6 @@ static int set_key(struct conf *c, const struct key *k, const char *value, struc
 		if (c->redirect_host_count == CONF_HOSTS)
 			return err_set(e, "more than %d", CONF_HOSTS);
 		return set_text(c->redirect_hosts[c->redirect_host_count++], LIMIT_HOST + 1, value, e);
-	case OTHER: break;
 	}
 	return 0;
 }
@@ -205,13 +205,11 @@ int conf_read(struct conf *c, const char *path, struct err *e)
 	}
 	for (rest = text; (line = strsep(&rest, "\n")) != NULL;) {
 		number++;
-		if (read_line(c, line, &why) < 0) {
-			free(text);
-			return err_set(e, "%s, line %u: %s", path, number, why.text);
-		}
+		if (read_line(c, line, &why) < 0 && !bad++)
+			(void)err_set(e, "%s, line %u: %s", path, number, why.text);
 	}
 	free(text);
-	return 0;
+	return bad ? -1 : 0;
 }
 
 static int numeric_ids(const char *user, uint32_t *uid, uint32_t *gid)

@@ -21,6 +21,8 @@ struct conf {
 	char destinations[CONF_DESTINATIONS][LIMIT_PATH]; /* allow-destination */
 	char redirect_hosts[CONF_HOSTS][LIMIT_HOST + 1];  /* trusted-redirect-host */
 	unsigned destination_count, redirect_host_count;
+	char guix[LIMIT_PATH];     /* the real guix; empty: a usual place.  This and the next are for guix.c */
+	uint64_t fallback_stock;   /* fallback = none | stock */
 	uint64_t spool_memory;     /* bytes; UINT64_MAX: decided by the free memory */
 	uint64_t stall_seconds, connect_seconds, min_rate;
 	uint64_t zstd_window;      /* bytes */
@@ -35,7 +37,8 @@ struct conf {
 void conf_defaults(struct conf *c, const char *state_parent);
 
 /* conf_read(c, path, e): read PATH over the defaults.  A missing file is success.  Unknown keys, bad values and a
- * file that others than its owner may write are failures that name the line. */
+ * file that others than its owner may write are failures that name the (first) line; good lines count all the same,
+ * for the program that has to find the real guix whatever else is wrong. */
 int conf_read(struct conf *c, const char *path, struct err *e);
 
 /* conf_helper_ids(c, uid, gid, e): the ids of helper-user, from /etc/passwd without NSS. */

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "ipc/limits.h"
+#include "broker/conf.h"
 
 #ifndef NARLOCK_LIBEXECDIR
 #define NARLOCK_LIBEXECDIR "/usr/local/libexec/narlock"
@@ -38,63 +38,9 @@ static const char *const usual_places[] = {
 	"/run/current-system/profile/bin/guix",
 };
 
-/* The two keys of narlock.conf that concern this program; the broker reads the rest. */
-struct settings {
-	char guix[LIMIT_PATH + 1]; /* "": not set */
-	bool fallback_stock;
-};
-
 static void complain(const char *what, const char *path, int error)
 {
 	dprintf(STDERR_FILENO, "narlock: %s %s: %s\n", what, path, strerror(error));
-}
-
-/* One line "KEY = VALUE", without its newline; blanks around both words do not count. */
-static void read_line(struct settings *s, char *line)
-{
-	char *key = line + strspn(line, " \t"), *value, *end;
-
-	value = strchr(key, '=');
-	if (*key == '#' || value == NULL)
-		return;
-	*value = '\0';
-	key[strcspn(key, " \t")] = '\0';
-	value += 1 + strspn(value + 1, " \t");
-	for (end = value + strlen(value); end > value && strchr(" \t\r", end[-1]) != NULL; end--)
-		end[-1] = '\0';
-	if (strcmp(key, "guix") == 0 && value[0] == '/' && strlen(value) <= LIMIT_PATH)
-		memcpy(s->guix, value, strlen(value) + 1);
-	else if (strcmp(key, "fallback") == 0)
-		s->fallback_stock = strcmp(value, "stock") == 0;
-}
-
-/* A file that anybody but root and the daemon's user may write decides nothing here. */
-static bool trustworthy(int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_uid == 0 || st.st_uid == geteuid())
-	    && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
-}
-
-static void read_settings(struct settings *s)
-{
-	static char text[LIMIT_CONF + 1];
-	int fd = open(CONF, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	size_t used = 0;
-	ssize_t n;
-	char *line, *rest = text;
-
-	memset(s, 0, sizeof *s);
-	if (fd < 0)
-		return;
-	if (trustworthy(fd))
-		while (used < LIMIT_CONF && (n = read(fd, text + used, LIMIT_CONF - used)) > 0)
-			used += (size_t)n;
-	close(fd);
-	text[used] = '\0';
-	while ((line = strsep(&rest, "\n")) != NULL)
-		read_line(s, line);
 }
 
 static bool same_file(const struct stat *a, const char *path)
@@ -113,7 +59,7 @@ static bool usable(const char *path)
 	    && !same_file(&st, "/proc/self/exe") && !same_file(&st, NARLOCK_LIBEXECDIR "/guix");
 }
 
-static const char *real_guix(const struct settings *s)
+static const char *real_guix(const struct conf *s)
 {
 	if (s->guix[0] != '\0')
 		return s->guix;
@@ -123,7 +69,7 @@ static const char *real_guix(const struct settings *s)
 	return NULL;
 }
 
-static int run_real_guix(const struct settings *s, char **argv)
+static int run_real_guix(const struct conf *s, char **argv)
 {
 	const char *path = real_guix(s);
 
@@ -183,15 +129,18 @@ static int run_broker(char **argv)
 
 int main(int argc, char **argv)
 {
-	struct settings settings;
+	static struct conf conf;
+	struct err e;
 
-	read_settings(&settings);
+	/* What is wrong in the file is for the broker to say; of one that others could write nothing counts. */
+	conf_defaults(&conf, "");
+	(void)conf_read(&conf, CONF, &e);
 	if (argc < 2 || strcmp(argv[1], "substitute") != 0)
-		return run_real_guix(&settings, argv);
-	if (settings.fallback_stock && !self_check_passes()) {
+		return run_real_guix(&conf, argv);
+	if (conf.fallback_stock && !self_check_passes()) {
 		dprintf(STDERR_FILENO, "narlock: the self-check failed: running the stock `guix substitute'"
 		    " WITHOUT a sandbox, as `fallback = stock' in %s says (see `narlock doctor')\n", CONF);
-		return run_real_guix(&settings, argv);
+		return run_real_guix(&conf, argv);
 	}
 	return run_broker(argv);
 }
