@@ -57,8 +57,6 @@ UNPACK := $(filter-out %/main.c,$(wildcard helper/unpack/*.c))
 RESOLVE := $(filter-out %/main.c,$(wildcard helper/resolve/*.c))
 # The codec alone needs libsodium only; the rest of narlock-eris needs libmicrohttpd, too.
 ERIS_CODEC := $(patsubst %,helper/eris/%.c,access base32 blake2b4 block decode encode pool urn)
-# The codec alone needs libsodium only; the rest of narlock-eris needs libmicrohttpd, too.
-ERIS_CODEC := $(patsubst %,helper/eris/%.c,access base32 blake2b4 block decode encode pool urn)
 ERIS := $(filter-out %/main.c,$(wildcard helper/eris/*.c))
 # Small parts of the broker that the command line uses, too: its configuration, its way to give up rights.
 CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/drop.c broker/file.c broker/storepath.c \
