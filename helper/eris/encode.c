@@ -197,6 +197,8 @@ encode_add(struct encode *c, size_t n, struct err *e)
 {
 	if (c->dead)
 		return err_set(e, "the encoder has ended");
+	if (n > c->size - c->used)
+		return err_set(e, "more than there was room for");
 	c->used += n;
 	if (c->used < c->size)
 		return 0;

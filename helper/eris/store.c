@@ -46,12 +46,14 @@ int
 store_put(int dir, const uint8_t ref[ERIS_REF], const uint8_t *block, size_t size, struct err *e)
 {
 	char name[URN_REF_LEN + 1], fresh[32];
-	struct stat st;
+	uint8_t old[ERIS_LARGE + 1];
 	int fd, failed;
+	size_t len;
 
 	urn_ref_format(name, ref);
-	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-	    st.st_size == (off_t)size)
+	/* Looked at, because a damaged one is a reason to encode again. */
+	if (store_get(dir, ref, old, sizeof(old), &len, NULL) == 0 && len == size &&
+	    memcmp(old, block, size) == 0)
 		return 0;
 	/* Hidden, so that it is neither served nor taken for a block. */
 	snprintf(fresh, sizeof(fresh), ".new-%ld", (long)getpid());

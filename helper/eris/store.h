@@ -11,8 +11,8 @@
 /* store_open(path, create, e): a descriptor of the directory, which is made if CREATE is not 0; -1. */
 int store_open(const char *path, int create, struct err *e);
 
-/* store_put(dir, ref, block, size, e): the file appears whole or not at all (not synced).  One of the
- * right size that is there already is left alone. */
+/* store_put(dir, ref, block, size, e): the file appears whole or not at all (not synced).  One that is there
+ * already is left alone if it is the same, else replaced.  One thread of a process at a time. */
 int store_put(int dir, const uint8_t ref[ERIS_REF], const uint8_t *block, size_t size, struct err *e);
 
 /* store_file(dir, path): open the file PATH, relative to the directory, for reading: names with single

@@ -168,7 +168,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct tree t;
 	struct input in = { data, size };
-	struct decode_options o = { .max_length = 1u << 18 };
+	struct decode_options o = { .max_length = 1u << 20 };
 	uint64_t length, sum, length2, sum2;
 	unsigned n;
 	int rc;

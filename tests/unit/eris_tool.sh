@@ -79,6 +79,8 @@ fails 'a long leaf' 1 'it is too long' "$eris" decode --store many "$urn"
 { head -c 32767 kept; printf x; } >"many/$leaf"
 fails 'a wrong leaf' 1 'its hash is another one' "$eris" decode --store many "$urn"
 fails 'the same, at random' 1 "block $leaf" "$eris" decode --store many --offset 65536 "$urn"
+"$eris" encode --store many big >/dev/null
+cmp kept "many/$leaf"; check 'a damaged block is replaced' 0 $?
 rm "many/$leaf"; ln -s ../kept "many/$leaf"
 fails 'a link' 1 "block $leaf" "$eris" decode --store many "$urn"
 rm "many/$leaf"; mv kept "many/$leaf"
