@@ -10,6 +10,7 @@
 struct restore_options {
 	int links_fd;              /* STORE/.links, on the same file system, or -1: no deduplication */
 	unsigned threads;          /* at most this many; 1: only the caller's; 0: as size and CPUs suggest */
+	int spool_fd;              /* a file with the same bytes as NAR from offset 0, or 0: none */
 	const uint8_t *nar_sha256; /* SHA-256 of the whole nar (32 bytes) if known, else NULL: a nar that is
 	                            * one file need not be hashed again for .links */
 };

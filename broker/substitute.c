@@ -197,7 +197,8 @@ static int store_room(const struct job *j, uint64_t size, struct err *e)
 /* The verified bytes go to the store. */
 static int install(struct broker *b, struct job *j, struct spool *spool, struct err *e)
 {
-	struct restore_options o = { .links_fd = j->links_fd, .nar_sha256 = j->found.auth.ni.nar_hash };
+	struct restore_options o = { .links_fd = j->links_fd, .spool_fd = spool->fd,
+				     .nar_sha256 = j->found.auth.ni.nar_hash };
 	const uint8_t *nar;
 	int rc;
 
