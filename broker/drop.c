@@ -49,11 +49,12 @@ static int clear_ambient(void)
 
 int drop_to_spawner(int keep)
 {
-	static const cap_value_t needed[] = { CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_KILL };
+	static const cap_value_t needed[] = { CAP_SETUID, CAP_SETGID, CAP_KILL };
 
-	if (clear_ambient() < 0)
+	/* The bounding set is emptied here, once, for all children; a child checks that it is. */
+	if (clear_ambient() < 0 || drop_bounding() < 0)
 		return -1;
-	return keep ? set_caps(4, needed) : set_caps(0, NULL);
+	return keep ? set_caps(3, needed) : set_caps(0, NULL);
 }
 
 int drop_rights(void)
@@ -80,8 +81,8 @@ static int verify_user(uint32_t uid, uint32_t gid)
 
 int drop_to_user(uint32_t uid, uint32_t gid)
 {
-	/* Bounding first: it takes CAP_SETPCAP, which the uid change takes away.  Groups before gid before uid, for the
-	 * same reason. */
+	/* The bounding set first: if the spawner could not empty it, another uid must not be claimed.  Groups before gid
+	 * before uid, since each takes a right that the next one ends. */
 	if (uid == 0 || gid == 0 || drop_bounding() != 0 || clear_ambient() < 0)
 		return -1;
 	if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)

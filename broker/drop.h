@@ -8,7 +8,8 @@
 
 #include <stdint.h>
 
-/* drop_to_spawner(keep): no capability but, when KEEP is set, SETUID, SETGID, SETPCAP and KILL; no ambient set. */
+/* drop_to_spawner(keep): no capability but, when KEEP is set, SETUID, SETGID and KILL; empty ambient and bounding sets (the
+ * latter where SETPCAP allows). */
 int drop_to_spawner(int keep);
 
 /* drop_to_user(uid, gid): no groups, gid, uid, empty bounding, ambient, inheritable, permitted and effective sets,

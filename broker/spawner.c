@@ -2,7 +2,7 @@
  * Broker: the spawner, the small process that starts and kills helpers.
  *
  * It is the parent of every helper and the only process that keeps rights after start-up: those to give them
- * away (SETUID, SETGID, SETPCAP) and to kill (KILL).  It takes frames from the broker and reads
+ * away (SETUID, SETGID) and to kill (KILL).  It takes frames from the broker and reads
  * nothing from a helper. */
 #include <errno.h>
 #include <fcntl.h>

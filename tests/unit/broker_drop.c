@@ -127,16 +127,17 @@ static void user_from_the_spawner(void)
 	check_no_caps(1);
 }
 
-static void spawner_keeps_four(void)
+static void spawner_keeps_three(void)
 {
-	const unsigned long long four = 1ULL << CAP_SETUID | 1ULL << CAP_SETGID | 1ULL << CAP_SETPCAP | 1ULL << CAP_KILL;
+	const unsigned long long three = 1ULL << CAP_SETUID | 1ULL << CAP_SETGID | 1ULL << CAP_KILL;
 
 	have_everything();
 	CHECK(drop_to_spawner(1) == 0);
-	CHECK(strtoull(status("CapPrm"), NULL, 16) == four);
-	CHECK(strtoull(status("CapEff"), NULL, 16) == four);
+	CHECK(strtoull(status("CapPrm"), NULL, 16) == three);
+	CHECK(strtoull(status("CapEff"), NULL, 16) == three);
 	CHECK(strcmp(status("CapInh"), NONE) == 0);
 	CHECK(strcmp(status("CapAmb"), NONE) == 0);
+	CHECK(strcmp(status("CapBnd"), NONE) == 0);
 }
 
 static void spawner_keeps_none(void)
@@ -310,7 +311,7 @@ CASE(user_is_irrevocable)
 CASE(root_is_no_user)
 CASE(user_needs_setpcap)
 CASE(user_from_the_spawner)
-CASE(spawner_keeps_four)
+CASE(spawner_keeps_three)
 CASE(spawner_keeps_none)
 CASE(rights_are_complete)
 CASE(rights_without_setpcap)
@@ -354,7 +355,7 @@ int main(void)
 		cmocka_unit_test(test_root_is_no_user),
 		cmocka_unit_test(test_user_needs_setpcap),
 		cmocka_unit_test(test_user_from_the_spawner),
-		cmocka_unit_test(test_spawner_keeps_four),
+		cmocka_unit_test(test_spawner_keeps_three),
 		cmocka_unit_test(test_spawner_keeps_none),
 		cmocka_unit_test(test_rights_are_complete),
 		cmocka_unit_test(test_rights_without_setpcap),
