@@ -49,8 +49,8 @@ BPF := $(POLICIES:%=$(B)/gen/%.bpf.c)
 TRAP := $(POLICIES:%=$(B)/gen/%.trap.c)
 TEXT := $(POLICIES:%=$(B)/gen/%.text.c)
 
-IPC := $(wildcard ipc/*.c) policy/policy.c
-BROKER := $(filter-out broker/main.c broker/guix.c,$(wildcard broker/*.c)) helper/common/landlock.c
+IPC := $(wildcard ipc/*.c) policy/policy.c policy/landlock.c
+BROKER := $(filter-out broker/main.c broker/guix.c,$(wildcard broker/*.c))
 COMMON_HELPER := $(wildcard helper/common/*.c)
 FETCH := $(filter-out %/main.c,$(wildcard helper/fetch/*.c))
 UNPACK := $(filter-out %/main.c,$(wildcard helper/unpack/*.c))

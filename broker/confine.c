@@ -7,7 +7,7 @@
 #include "broker/broker.h"
 #include "broker/confine.h"
 #include "broker/drop.h"
-#include "helper/common/landlock.h"
+#include "policy/landlock.h"
 #include "policy/policy.h"
 
 /* Store, state, spool, log; configuration, /proc; destinations. */

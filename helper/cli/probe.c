@@ -17,7 +17,7 @@
 
 #include "broker/drop.h"
 #include "helper/cli/probe.h"
-#include "helper/common/landlock.h"
+#include "policy/landlock.h"
 #include "helper/common/seal.h"
 #include "policy/policy.h"
 

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "helper/common/landlock.h"
+#include "policy/landlock.h"
 #include "ipc/err.h"
 #include "ipc/layers.h"
 #include "ipc/wire.h"

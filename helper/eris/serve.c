@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "helper/common/landlock.h"
+#include "policy/landlock.h"
 #include "helper/eris/block.h"
 #include "helper/eris/request.h"
 #include "helper/eris/serve.h"

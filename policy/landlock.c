@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "helper/common/landlock.h"
+#include "policy/landlock.h"
 
 #define CREATE_RULESET_VERSION 1u
 #define RULE_PATH_BENEATH 1
