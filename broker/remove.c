@@ -29,13 +29,27 @@ int remove_open(int parent_fd, const char *path)
 	return (int)syscall(SYS_openat2, parent_fd, path, &how, sizeof how);
 }
 
-/* Open a directory and make sure that its owner may change it.  One without the right to read is given
- * it by name first: AT_SYMLINK_NOFOLLOW holds that to the entry itself. */
+/* Give the owner of directory NAME all rights.  Through a descriptor that needs none to be opened and that is no
+ * link; fchmodat cannot be told that without a system call (chmod) that the policy does not have. */
+static int give_owner_rights(int parent_fd, const char *name)
+{
+	int fd = openat(parent_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), rc;
+	char path[40];
+
+	if (fd == -1)
+		return -1;
+	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	rc = fchmodat(AT_FDCWD, path, 0700, 0);
+	(void)close(fd);
+	return rc;
+}
+
+/* Open a directory and make sure that its owner may change it; one without the right to read is given it first. */
 static int open_writable(int parent_fd, const char *name)
 {
 	int fd = remove_open(parent_fd, name);
 
-	if (fd == -1 && errno == EACCES && fchmodat(parent_fd, name, 0700, AT_SYMLINK_NOFOLLOW) == 0)
+	if (fd == -1 && errno == EACCES && give_owner_rights(parent_fd, name) == 0)
 		fd = remove_open(parent_fd, name);
 	if (fd != -1)
 		(void)fchmod(fd, 0700); /* not ours: what follows fails and says so */

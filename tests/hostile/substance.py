@@ -147,6 +147,9 @@ def repair(machine):
     with open(f"{item.path}/broken", "w") as f:
         f.write("broken\n")
     a = m.agent("substitute", url)
+    # What a repair that was interrupted may leave, and worse: a directory that its owner may not even read.
+    os.makedirs(f"{item.path}.tmp/closed/inner")
+    os.chmod(f"{item.path}.tmp/closed", 0)
     check(a.substitute(item, f"{item.path}.tmp") == item.success, f"the repair failed: {a.log!r}")
     check(item.installed(f"{item.path}.tmp") and os.path.exists(f"{item.path}/broken"), "the repair is not beside it")
     check(a.substitute(item) == item.success and item.installed(), "what stands in the way was not replaced")
