@@ -10,11 +10,7 @@
 
 #include "broker/conf.h"
 #include "broker/file.h"
-
-/* Set by the Makefile. */
-#ifndef NARLOCK_HELPER_USER
-#define NARLOCK_HELPER_USER "narlock"
-#endif
+#include "ipc/paths.h"
 
 enum kind { TEXT, DIRECTORY, NUMBER, SIZE, WORD, DESTINATION, HOST };
 

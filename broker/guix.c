@@ -16,16 +16,8 @@
 #include <unistd.h>
 
 #include "broker/conf.h"
+#include "ipc/paths.h"
 
-#ifndef NARLOCK_LIBEXECDIR
-#define NARLOCK_LIBEXECDIR "/usr/local/libexec/narlock"
-#endif
-#ifndef NARLOCK_SYSCONFDIR
-#define NARLOCK_SYSCONFDIR "/etc"
-#endif
-
-#define BROKER NARLOCK_LIBEXECDIR "/broker"
-#define CONF NARLOCK_SYSCONFDIR "/narlock/narlock.conf"
 /* A self-check that hangs would hang the daemon; it takes well under a second. */
 #define SELF_CHECK_SECONDS 20
 /* As the shell: the program could not be run. */
@@ -76,7 +68,7 @@ static int run_real_guix(const struct conf *s, char **argv)
 	/* A configured guix that is missing is an error to be seen; another one would be a surprise. */
 	if (path == NULL || !usable(path)) {
 		dprintf(STDERR_FILENO, "narlock: no guix to run%s%s: set `guix = PATH' in %s\n",
-		    path != NULL ? " at " : "", path != NULL ? path : "", CONF);
+		    path != NULL ? " at " : "", path != NULL ? path : "", PATH_CONF);
 		return EXIT_CANNOT_RUN;
 	}
 	execv(path, argv);
@@ -86,7 +78,7 @@ static int run_real_guix(const struct conf *s, char **argv)
 
 static void exec_self_check(void)
 {
-	static char program[] = BROKER, option[] = "--self-check";
+	static char program[] = PATH_BROKER, option[] = "--self-check";
 	char *argv[] = { program, option, NULL };
 	int null = open("/dev/null", O_RDWR);
 
@@ -95,7 +87,7 @@ static void exec_self_check(void)
 	    || syscall(SYS_close_range, 3U, ~0U, 0U) != 0)
 		_exit(EXIT_CANNOT_RUN);
 	alarm(SELF_CHECK_SECONDS); /* survives the exec */
-	execv(BROKER, argv);
+	execv(PATH_BROKER, argv);
 	_exit(EXIT_CANNOT_RUN);
 }
 
@@ -119,11 +111,11 @@ static bool self_check_passes(void)
 
 static int run_broker(char **argv)
 {
-	static char program[] = BROKER;
+	static char program[] = PATH_BROKER;
 
 	argv[1] = program; /* "substitute" gives its place to the program's name */
-	execv(BROKER, argv + 1);
-	complain("cannot run", BROKER, errno);
+	execv(PATH_BROKER, argv + 1);
+	complain("cannot run", PATH_BROKER, errno);
 	return EXIT_CANNOT_RUN;
 }
 
@@ -134,12 +126,12 @@ int main(int argc, char **argv)
 
 	/* What is wrong in the file is for the broker to say; of one that others could write nothing counts. */
 	conf_defaults(&conf, "");
-	(void)conf_read(&conf, CONF, &e);
+	(void)conf_read(&conf, PATH_CONF, &e);
 	if (argc < 2 || strcmp(argv[1], "substitute") != 0)
 		return run_real_guix(&conf, argv);
 	if (conf.fallback_stock && !self_check_passes()) {
 		dprintf(STDERR_FILENO, "narlock: the self-check failed: running the stock `guix substitute'"
-		    " WITHOUT a sandbox, as `fallback = stock' in %s says (see `narlock doctor')\n", CONF);
+		    " WITHOUT a sandbox, as `fallback = stock' in %s says (see `narlock doctor')\n", PATH_CONF);
 		return run_real_guix(&conf, argv);
 	}
 	return run_broker(argv);

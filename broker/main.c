@@ -20,17 +20,7 @@
 #include "broker/file.h"
 #include "broker/log.h"
 #include "broker/selfcheck.h"
-
-/* Set by the Makefile. */
-#ifndef NARLOCK_LIBEXECDIR
-#define NARLOCK_LIBEXECDIR "/usr/local/libexec/narlock"
-#endif
-#ifndef NARLOCK_SYSCONFDIR
-#define NARLOCK_SYSCONFDIR "/etc"
-#endif
-#ifndef NARLOCK_VERSION
-#define NARLOCK_VERSION "0.1"
-#endif
+#include "ipc/paths.h"
 
 static const char usage[] =
 	"usage: broker --query | --substitute [--allow-destination=DIR] | --self-check [--urls] [--trace] | --version | --help\n"
@@ -181,7 +171,7 @@ static int configure(struct broker *b, const struct arguments *a, struct err *e)
 {
 	const char *conf = getenv("NARLOCK_CONF");
 
-	b->conf_path = conf != NULL ? conf : NARLOCK_SYSCONFDIR "/narlock/narlock.conf";
+	b->conf_path = conf != NULL ? conf : PATH_CONF;
 	conf_defaults(&b->conf, b->state_dir);
 	if (conf_read(&b->conf, b->conf_path, e) < 0)
 		return -1;

@@ -13,7 +13,7 @@
 #include "broker/conf.h"
 #include "helper/cli/cli.h"
 #include "helper/cli/llstate.h"
-#include "helper/cli/paths.h"
+#include "ipc/paths.h"
 #include "helper/cli/perms.h"
 #include "helper/cli/probe.h"
 #include "helper/cli/report.h"

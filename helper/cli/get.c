@@ -15,7 +15,7 @@
 #include "broker/storepath.h"
 #include "helper/cli/agent.h"
 #include "helper/cli/cli.h"
-#include "helper/cli/paths.h"
+#include "ipc/paths.h"
 #include "ipc/limits.h"
 
 /* The broker's answers are far shorter; guix-daemon reads 4096 bytes. */

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "helper/cli/cli.h"
-#include "helper/cli/paths.h"
+#include "ipc/paths.h"
 
 /* As the shell: the program could not be run. */
 #define EXIT_CANNOT_RUN 127

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (cli): where things were installed.  The Makefile gives the real values; these only let a single
- * file be compiled by hand. */
-#ifndef NARLOCK_CLI_PATHS_H
-#define NARLOCK_CLI_PATHS_H
+ * Both sides: where things were installed.  The Makefile gives the real values; these only let a single file be
+ * compiled by hand. */
+#ifndef NARLOCK_PATHS_H
+#define NARLOCK_PATHS_H
 
 #ifndef NARLOCK_LIBEXECDIR
 #define NARLOCK_LIBEXECDIR "/usr/local/libexec/narlock"
@@ -12,6 +12,9 @@
 #endif
 #ifndef NARLOCK_VERSION
 #define NARLOCK_VERSION "unknown"
+#endif
+#ifndef NARLOCK_HELPER_USER
+#define NARLOCK_HELPER_USER "narlock"
 #endif
 
 #define PATH_BROKER NARLOCK_LIBEXECDIR "/broker"
