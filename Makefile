@@ -58,6 +58,7 @@ RESOLVE := $(filter-out %/main.c,$(wildcard helper/resolve/*.c))
 # The codec alone needs libsodium only; the rest of narlock-eris needs libmicrohttpd, too.
 ERIS_CODEC := $(patsubst %,helper/eris/%.c,access base32 blake2b4 block decode encode pool urn)
 ERIS := $(filter-out %/main.c,$(wildcard helper/eris/*.c))
+IPFS := $(wildcard helper/ipfs/*.c)
 # Small parts of the broker that the command line uses, too: its configuration, its way to give up rights.
 CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/drop.c broker/file.c broker/storepath.c \
 	broker/nixbase32.c
@@ -159,6 +160,7 @@ TEST_fetch := $(FETCH) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
 TEST_unpack := $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
 TEST_resolve := $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
 TEST_eris := $(ERIS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
+TEST_ipfs := $(IPFS) $(TEST_eris)
 TEST_cli := $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
 TEST_LIBS := -lcmocka -lgcrypt -lcap -lseccomp -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -pthread
 
@@ -209,7 +211,7 @@ hostile: all $(foreach p,broker liar simulate sign,$(B)/hostile/bin/$(p))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 FUZZ_LIBS := -lgcrypt -lcap -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -pthread
 # A fuzzer is linked with archives, so that it takes what it needs from any side.
-$(B)/fuzz/lib.a: $(sort $(call obj,$(B)/fuzz,$(IPC) $(BROKER) $(COMMON_HELPER) $(UNPACK) $(ERIS) helper/fetch/url.c helper/fetch/answer.c \
+$(B)/fuzz/lib.a: $(sort $(call obj,$(B)/fuzz,$(IPC) $(BROKER) $(COMMON_HELPER) $(UNPACK) $(ERIS) $(IPFS) helper/fetch/url.c helper/fetch/answer.c \
 		$(BPF)))
 	$(Q)rm -f $@; ar rcs $@ $^
 $(B)/fuzz/bin/%: $(B)/fuzz/tests/fuzz/%.o $(B)/fuzz/lib.a

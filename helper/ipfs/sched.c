@@ -1,0 +1,950 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (ipfs): which block to ask for next, and where. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "helper/ipfs/sched.h"
+
+#define MISSES_IN_A_ROW 16
+#define MISSES_OF_64 48
+#define LATE_IN_A_ROW 8
+#define BUSY_IN_A_ROW 8
+#define BUSY_MS 250
+/* Answers before the latency is believed. */
+#define ANSWERS 16
+#define WINDOW_STEP 32
+/* Rounds without growth after one that did not pay. */
+#define HOLD_ROUNDS 16
+#define FAR_SLOWER 8
+#define STREAM_HOLD_MS 250
+
+enum request_state { FREE, FLYING, CANCELLED };
+
+struct request {
+	uint8_t state, source, hedge, probe;
+	uint16_t generation;
+	uint64_t since, deadline;
+};
+
+struct slot {
+	uint8_t ref[ERIS_REF];
+	uint8_t used, wanted, level;
+	uint32_t tried; /* bit: the source with this number did not bring it */
+	uint64_t seq, since;
+	unsigned next, prev; /* in the order of wanting; the number of slots: none */
+	struct request r[2];
+};
+
+struct source {
+	struct sched_source is;
+	enum sched_health health;
+	const char *why;
+	unsigned flying, window, window_before;
+	uint64_t first_asked;
+	uint64_t probe_at, dead_until, busy_until;
+	uint32_t backoff_ms;
+	uint8_t probing;
+	unsigned misses, lates, busy; /* in a row */
+	uint64_t history;             /* bit: a miss; the last 64 answers */
+	unsigned nhistory;
+	uint64_t latency8, deviation4; /* times 8 and 4, as TCP does it (RFC 6298) */
+	unsigned answers;
+	uint64_t round_since, rate, rate_before, last; /* `last': when a block came */
+	uint8_t was_full;                               /* in the last round */
+	unsigned round_got, round_peak, rounds, hold;
+	uint64_t asked, delivered, missed, late, hedged, spare;
+};
+
+struct sched {
+	uint32_t deadline_ms;
+	unsigned nslots, nsources, used, wanted;
+	unsigned head, tail, unused; /* lists of slots */
+	unsigned ncancelled;
+	uint64_t seq;
+	struct source sources[SCHED_SOURCES];
+	struct sched_totals totals;
+	struct {
+		uint8_t runs, began;
+		uint64_t last, seq, gap8;
+	} stream;
+	struct slot slots[];
+};
+
+/* --- Making it ---------------------------------------------------------------------------------------- */
+
+struct sched *
+sched_new(unsigned blocks, uint32_t deadline_ms, struct err *e)
+{
+	struct sched *s;
+
+	if (blocks == 0 || blocks > SCHED_BLOCKS) {
+		err_set(e, "a scheduler for %u blocks", blocks);
+		return NULL;
+	}
+	s = calloc(1, sizeof *s + blocks * sizeof s->slots[0]);
+	if (s == NULL) {
+		err_set(e, "no memory for a scheduler");
+		return NULL;
+	}
+	s->deadline_ms = deadline_ms != 0 ? deadline_ms : SCHED_DEADLINE_MS;
+	s->nslots = blocks;
+	s->head = s->tail = blocks;
+	for (unsigned i = 0; i < blocks; i++)
+		s->slots[i].next = i + 1;
+	return s;
+}
+
+void
+sched_free(struct sched *s)
+{
+	free(s);
+}
+
+int
+sched_source(struct sched *s, const struct sched_source *source, struct err *e)
+{
+	struct source *o = &s->sources[s->nsources];
+
+	if (s->nsources == SCHED_SOURCES)
+		return err_set(e, "more than %d sources of blocks", SCHED_SOURCES);
+	o->is = *source;
+	if (o->is.window_min == 0)
+		o->is.window_min = SCHED_WINDOW_MIN;
+	if (o->is.window_max == 0)
+		o->is.window_max = SCHED_WINDOW_MAX;
+	if (o->is.window_max > SCHED_WINDOW_MAX || o->is.window_min > o->is.window_max)
+		return err_set(e, "a window of %u to %u requests", o->is.window_min, o->is.window_max);
+	o->window = o->window_before = o->is.window_min;
+	o->backoff_ms = SCHED_PROBE_MS;
+	o->dead_until = o->is.dead_until;
+	if (o->dead_until != 0) {
+		o->health = o->dead_until == UINT64_MAX ? SCHED_LIAR : SCHED_DEAD;
+		o->why = "remembered";
+	}
+	return (int)s->nsources++;
+}
+
+void
+sched_reached(struct sched *s, unsigned source)
+{
+	if (s->sources[source].health == SCHED_NEW)
+		s->sources[source].health = SCHED_USABLE;
+}
+
+/* --- Wanted blocks ------------------------------------------------------------------------------------- */
+
+static struct slot *
+find(struct sched *s, const uint8_t ref[ERIS_REF])
+{
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
+		if (s->slots[i].wanted && memcmp(s->slots[i].ref, ref, ERIS_REF) == 0)
+			return &s->slots[i];
+	return NULL;
+}
+
+int
+sched_want(struct sched *s, uint64_t now, const uint8_t ref[ERIS_REF], uint8_t level)
+{
+	unsigned i = s->unused;
+	struct slot *b;
+
+	if (find(s, ref) != NULL)
+		return 1;
+	if (i == s->nslots)
+		return 0;
+	b = &s->slots[i];
+	s->unused = b->next;
+	memcpy(b->ref, ref, ERIS_REF);
+	b->used = b->wanted = 1;
+	b->level = level;
+	b->tried = 0;
+	b->seq = ++s->seq;
+	b->since = now;
+	b->next = s->nslots;
+	b->prev = s->tail;
+	if (s->tail < s->nslots)
+		s->slots[s->tail].next = i;
+	else
+		s->head = i;
+	s->tail = i;
+	s->used++;
+	s->wanted++;
+	return 1;
+}
+
+unsigned
+sched_room(const struct sched *s)
+{
+	return s->nslots - s->used;
+}
+
+/* Give the slot back once nobody wants it and no request refers to it. */
+static void
+release(struct sched *s, struct slot *b)
+{
+	unsigned i = (unsigned)(b - s->slots);
+
+	if (b->wanted || b->r[0].state != FREE || b->r[1].state != FREE)
+		return;
+	if (b->prev < s->nslots)
+		s->slots[b->prev].next = b->next;
+	else
+		s->head = b->next;
+	if (b->next < s->nslots)
+		s->slots[b->next].prev = b->prev;
+	else
+		s->tail = b->prev;
+	b->used = 0;
+	b->next = s->unused;
+	s->unused = i;
+	s->used--;
+}
+
+/* --- Requests ------------------------------------------------------------------------------------------- */
+
+static int
+flying(const struct slot *b)
+{
+	return (b->r[0].state == FLYING) + (b->r[1].state == FLYING);
+}
+
+/* The request is not in flight any more. */
+static void
+land(struct sched *s, struct request *r)
+{
+	struct source *o = &s->sources[r->source];
+
+	o->flying--;
+	s->totals.flying--;
+	if (r->probe)
+		o->probing = 0;
+}
+
+static void
+cancel(struct sched *s, struct request *r)
+{
+	land(s, r);
+	r->state = CANCELLED;
+	s->ncancelled++;
+}
+
+static void
+cancel_all(struct sched *s, unsigned source)
+{
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
+		for (unsigned k = 0; k < 2; k++)
+			if (s->slots[i].r[k].state == FLYING && s->slots[i].r[k].source == source)
+				cancel(s, &s->slots[i].r[k]);
+}
+
+int
+sched_cancel(struct sched *s, uint32_t *id)
+{
+	if (s->ncancelled == 0)
+		return 0;
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
+		for (unsigned k = 0; k < 2; k++) {
+			struct slot *b = &s->slots[i];
+
+			if (b->r[k].state != CANCELLED)
+				continue;
+			*id = (uint32_t)b->r[k].generation << 16 | i << 1 | k;
+			b->r[k].state = FREE;
+			b->r[k].generation++;
+			s->ncancelled--;
+			release(s, b);
+			return 1;
+		}
+	return 0;
+}
+
+/* The request with this id, and its slot; NULL if it is not known any more. */
+static struct request *
+lookup(struct sched *s, uint32_t id, struct slot **b)
+{
+	unsigned i = (id & 0xffff) >> 1;
+	struct request *r;
+
+	if (i >= s->nslots)
+		return NULL;
+	*b = &s->slots[i];
+	r = &(*b)->r[id & 1];
+	return r->state != FREE && r->generation == id >> 16 ? r : NULL;
+}
+
+/* What a request to this source may take. */
+static uint32_t
+deadline_of(const struct sched *s, const struct source *o)
+{
+	uint64_t ms = s->deadline_ms, usual = 2 * (o->latency8 / 8 + o->deviation4);
+
+	if (o->answers >= ANSWERS && usual < ms)
+		ms = usual;
+	if (ms < SCHED_DEADLINE_MIN_MS && s->deadline_ms > SCHED_DEADLINE_MIN_MS)
+		ms = SCHED_DEADLINE_MIN_MS;
+	return (uint32_t)ms;
+}
+
+static void
+start(struct sched *s, uint64_t now, struct slot *b, unsigned source, int hedge, int probe, struct sched_ask *a)
+{
+	unsigned k = b->r[0].state != FREE;
+	struct source *o = &s->sources[source];
+	struct request *r = &b->r[k];
+
+	a->timeout_ms = deadline_of(s, o);
+	r->state = FLYING;
+	r->source = (uint8_t)source;
+	r->hedge = (uint8_t)hedge;
+	r->probe = (uint8_t)probe;
+	r->since = now;
+	r->deadline = now + a->timeout_ms;
+	o->probing |= (uint8_t)probe;
+	if (o->flying++ == 0 && o->round_got == 0)
+		o->round_since = now;
+	if (o->flying > o->round_peak)
+		o->round_peak = o->flying;
+	if (o->asked++ == 0)
+		o->first_asked = now;
+	o->hedged += (unsigned)hedge;
+	s->totals.flying++;
+	*(hedge ? &s->totals.hedged : &s->totals.asked) += 1;
+	a->id = (uint32_t)r->generation << 16 | (unsigned)(b - s->slots) << 1 | k;
+	a->source = source;
+	a->level = b->level;
+	a->hedge = (uint8_t)hedge;
+	a->probe = (uint8_t)probe;
+	memcpy(a->ref, b->ref, ERIS_REF);
+}
+
+/* --- Sources -------------------------------------------------------------------------------------------- */
+
+/* Not before a probe that finds it better. */
+static void
+bypass(struct sched *s, uint64_t now, unsigned source, const char *why)
+{
+	struct source *o = &s->sources[source];
+
+	o->health = SCHED_BYPASSED;
+	o->why = why;
+	o->probe_at = now + o->backoff_ms;
+	o->backoff_ms = o->backoff_ms * 2 < SCHED_PROBE_MAX_MS ? o->backoff_ms * 2 : SCHED_PROBE_MAX_MS;
+	o->misses = o->lates = o->busy = 0;
+	o->history = 0;
+	o->nhistory = 0;
+}
+
+static void
+drop(struct sched *s, unsigned source, enum sched_health health, const char *why)
+{
+	s->sources[source].health = health;
+	s->sources[source].why = why;
+	s->sources[source].dead_until = health == SCHED_LIAR ? UINT64_MAX : 0;
+	cancel_all(s, source);
+}
+
+/* It has answered, so it can be reached.  Back from the bypass it begins again with what is known of nothing. */
+static void
+alive(struct source *o, const struct request *r, int good)
+{
+	o->lates = o->busy = 0;
+	if (o->health == SCHED_NEW)
+		o->health = SCHED_USABLE;
+	if (!good)
+		return;
+	o->misses = 0;
+	if ((o->health == SCHED_BYPASSED || o->health == SCHED_DEAD) && r->probe) {
+		o->health = SCHED_USABLE;
+		o->why = NULL;
+		o->dead_until = 0;
+		o->window = o->window_before = o->is.window_min;
+		o->answers = o->rounds = o->round_got = 0;
+		o->latency8 = o->deviation4 = o->rate = o->rate_before = 0;
+	} else if (o->health == SCHED_USABLE && o->rounds > 0)
+		o->backoff_ms = SCHED_PROBE_MS; /* a whole round went well */
+}
+
+static void
+note_latency(struct source *o, uint64_t ms)
+{
+	uint64_t latency = o->latency8 / 8, distance = latency > ms ? latency - ms : ms - latency;
+
+	if (o->answers == 0) {
+		o->latency8 = ms * 8;
+		o->deviation4 = ms * 2;
+	} else {
+		o->latency8 = o->latency8 - latency + ms;
+		o->deviation4 = o->deviation4 - o->deviation4 / 4 + distance;
+	}
+	if (o->answers < ANSWERS)
+		o->answers++;
+}
+
+/* Blocks in 1000 seconds: measured where it was kept busy, else what its latency lets expect. */
+static uint64_t
+capability(const struct source *o)
+{
+	if (o->was_full)
+		return o->rate;
+	return o->answers < ANSWERS / 4 ? 0 : (uint64_t)o->window * 8000000 / (o->latency8 + 8);
+}
+
+/* Than one that has answered in this round, too. */
+static int
+far_slower(const struct sched *s, const struct source *o)
+{
+	for (unsigned i = 0; i < s->nsources; i++) {
+		const struct source *other = &s->sources[i];
+
+		if (other != o && other->health == SCHED_USABLE && other->last > o->round_since &&
+		    capability(other) / FAR_SLOWER > o->rate)
+			return 1;
+	}
+	return 0;
+}
+
+/* A step up as long as the last one raised the rate; else back, and some rounds without another try. */
+static void
+adapt(struct source *o, int was_full)
+{
+	unsigned before = o->window;
+
+	if (o->hold > 0) {
+		o->hold--;
+		return;
+	}
+	if (o->window > o->window_before && o->rate * 100 < o->rate_before * 105) {
+		o->window = o->window_before;
+		o->hold = HOLD_ROUNDS;
+		return;
+	}
+	if (!was_full)
+		return;
+	o->rate_before = o->rate;
+	o->window_before = before;
+	o->window = before + WINDOW_STEP < o->is.window_max ? before + WINDOW_STEP : o->is.window_max;
+}
+
+/* One more block of the round: as many answers as there are requests in flight. */
+static void
+note_round(struct sched *s, uint64_t now, unsigned source)
+{
+	struct source *o = &s->sources[source];
+	uint64_t ms = now > o->round_since ? now - o->round_since : 1;
+
+
+	o->last = now;
+	if (++o->round_got < o->window)
+		return;
+	o->rate = (uint64_t)o->round_got * 1000000 / ms;
+	o->rounds++;
+	o->was_full = o->round_peak >= o->window;
+	adapt(o, o->was_full);
+	if (o->was_full && o->rounds >= 2 && o->health == SCHED_USABLE && far_slower(s, o)) {
+		bypass(s, now, source, "far slower than another source");
+		o->rate = 0;
+	}
+	o->round_got = 0;
+	o->round_peak = o->flying;
+	o->round_since = now;
+}
+
+static void
+shrink(struct source *o)
+{
+	unsigned smaller = o->window - o->window / 4;
+
+	o->window = smaller > o->is.window_min ? smaller : o->is.window_min;
+	o->window_before = o->window;
+	o->round_got = 0;
+	o->hold = HOLD_ROUNDS;
+}
+
+static void
+late(struct sched *s, uint64_t now, struct slot *b, struct request *r)
+{
+	unsigned source = r->source;
+	struct source *o = &s->sources[source];
+	int was_probe = r->probe;
+
+	o->late++;
+	b->tried |= 1u << source;
+	cancel(s, r);
+	if (o->health != SCHED_USABLE && o->health != SCHED_NEW) {
+		if (was_probe)
+			bypass(s, now, source, o->why);
+		return;
+	}
+	if (o->lates++ == 0)
+		shrink(o);
+	if (o->health == SCHED_NEW || o->lates >= (o->window < LATE_IN_A_ROW ? o->window : LATE_IN_A_ROW)) {
+		bypass(s, now, source, "does not answer");
+		/* The others wait in vain as well, but that is not known of them: they may be asked again. */
+		cancel_all(s, source);
+	}
+}
+
+static void
+tick(struct sched *s, uint64_t now)
+{
+	if (s->totals.flying == 0)
+		return;
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
+		for (unsigned k = 0; k < 2; k++)
+			if (s->slots[i].r[k].state == FLYING && s->slots[i].r[k].deadline <= now)
+				late(s, now, &s->slots[i], &s->slots[i].r[k]);
+}
+
+/* --- Choosing -------------------------------------------------------------------------------------------- */
+
+static int
+can_have(const struct source *o, const struct slot *b, unsigned source)
+{
+	return (o->health == SCHED_USABLE || o->health == SCHED_NEW) && !(b->tried >> source & 1) &&
+	    (!o->is.leaves || b->level == 0);
+}
+
+/* It is pausing, or its first answer is waited for so long that others are asked. */
+static int
+passed_over(const struct source *o, uint64_t now)
+{
+	if (o->health == SCHED_NEW)
+		return o->flying > 0 && now >= o->first_asked + SCHED_GRACE_MS;
+	return now < o->busy_until;
+}
+
+static int
+has_room(const struct source *o)
+{
+	return o->flying < (o->health == SCHED_NEW ? 1 : o->window);
+}
+
+/* What one more request would take, about. */
+static uint64_t
+cost(const struct source *o)
+{
+	return (o->latency8 + 8) * (o->window + o->flying) / o->window;
+}
+
+/* The source for this block; -1: none now. */
+static int
+choose(const struct sched *s, const struct slot *b, uint64_t now)
+{
+	unsigned stage = 0, next_stage;
+	int best, wait;
+
+	for (;;) {
+		best = -1;
+		wait = 0;
+		next_stage = UINT32_MAX;
+		for (unsigned i = 0; i < s->nsources; i++) {
+			const struct source *o = &s->sources[i];
+
+			if (o->is.stage > stage && o->is.stage < next_stage)
+				next_stage = o->is.stage;
+			if (o->is.stage != stage || !can_have(o, b, i) || passed_over(o, now))
+				continue;
+			if (!has_room(o))
+				wait = 1;
+			else if (best < 0 || cost(o) < cost(&s->sources[best]))
+				best = (int)i;
+		}
+		if (best >= 0 || wait || next_stage == UINT32_MAX)
+			return best;
+		stage = next_stage;
+	}
+}
+
+static uint64_t
+stream_hold(const struct sched *s)
+{
+	uint64_t hold = s->stream.gap8;
+
+	if (!s->stream.began || hold > s->deadline_ms)
+		return s->deadline_ms;
+	return hold > STREAM_HOLD_MS ? hold : STREAM_HOLD_MS;
+}
+
+/* The stream will bring it. */
+static int
+held(const struct sched *s, const struct slot *b, uint64_t now)
+{
+	if (!s->stream.runs || b->seq < s->stream.seq || now >= s->stream.last + stream_hold(s))
+		return 0;
+	return b->prev < s->nslots || now < b->since + s->deadline_ms;
+}
+
+static int
+waits(const struct slot *b)
+{
+	return b->wanted && flying(b) == 0 && (b->r[0].state == FREE || b->r[1].state == FREE);
+}
+
+static int
+next_probe(struct sched *s, uint64_t now, struct sched_ask *a)
+{
+	for (unsigned i = 0; i < s->nsources; i++) {
+		struct source *o = &s->sources[i];
+
+		if (o->health == SCHED_DEAD && now >= o->dead_until) {
+			o->health = SCHED_BYPASSED;
+			o->probe_at = now;
+		}
+		if (o->health != SCHED_BYPASSED || o->probing || now < o->probe_at)
+			continue;
+		/* The last one: it can wait longest should the probe fail. */
+		for (unsigned at = s->tail; at < s->nslots; at = s->slots[at].prev) {
+			struct slot *b = &s->slots[at];
+
+			if (!waits(b) || (b->tried >> i & 1) || (o->is.leaves && b->level != 0) || held(s, b, now))
+				continue;
+			start(s, now, b, i, 0, 1, a);
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* When a request is slower than usual, or UINT64_MAX. */
+static uint64_t
+hedge_at(const struct sched *s, const struct slot *b)
+{
+	const struct request *r = &b->r[b->r[0].state != FLYING];
+	const struct source *o = &s->sources[r->source];
+	uint64_t usual = o->latency8 / 8 + o->deviation4;
+
+	if (!b->wanted || flying(b) != 1 || (b->r[0].state != FREE && b->r[1].state != FREE))
+		return UINT64_MAX;
+	if (o->answers < ANSWERS)
+		usual = s->deadline_ms / 2;
+	return r->since + usual + 1;
+}
+
+static int
+second_source(const struct sched *s, const struct slot *b, uint64_t now)
+{
+	unsigned first = b->r[b->r[0].state != FLYING].source;
+	int best = -1;
+
+	for (unsigned i = 0; i < s->nsources; i++) {
+		const struct source *o = &s->sources[i];
+
+		if (i != first && can_have(o, b, i) && !passed_over(o, now) && has_room(o) &&
+		    (best < 0 || cost(o) < cost(&s->sources[best])))
+			best = (int)i;
+	}
+	return best;
+}
+
+static int
+may_hedge(const struct sched *s)
+{
+	return (s->totals.hedged + 1) * 100 <= s->totals.asked * SCHED_HEDGE_PERCENT;
+}
+
+static int
+next_hedge(struct sched *s, uint64_t now, struct sched_ask *a)
+{
+	struct slot *slowest = NULL;
+	uint64_t least = UINT64_MAX;
+	int source, best = -1;
+
+	if (!may_hedge(s))
+		return 0;
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next) {
+		struct slot *b = &s->slots[i];
+
+		if (hedge_at(s, b) > now || b->r[b->r[0].state != FLYING].since >= least)
+			continue;
+		if ((source = second_source(s, b, now)) < 0)
+			continue;
+		least = b->r[b->r[0].state != FLYING].since;
+		slowest = b;
+		best = source;
+	}
+	if (slowest == NULL)
+		return 0;
+	start(s, now, slowest, (unsigned)best, 1, 0, a);
+	return 1;
+}
+
+int
+sched_next(struct sched *s, uint64_t now, struct sched_ask *a)
+{
+	int source;
+
+	tick(s, now);
+	if (next_probe(s, now, a))
+		return 1;
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next) {
+		struct slot *b = &s->slots[i];
+
+		if (!waits(b) || held(s, b, now) || (source = choose(s, b, now)) < 0)
+			continue;
+		start(s, now, b, (unsigned)source, 0, 0, a);
+		return 1;
+	}
+	return next_hedge(s, now, a);
+}
+
+/* --- Answers ---------------------------------------------------------------------------------------------- */
+
+/* The block is there: nobody needs to bring it any more. */
+static void
+delivered(struct sched *s, struct slot *b)
+{
+	b->wanted = 0;
+	s->wanted--;
+	for (unsigned k = 0; k < 2; k++)
+		if (b->r[k].state == FLYING)
+			cancel(s, &b->r[k]);
+	release(s, b);
+}
+
+static void
+missed(struct sched *s, uint64_t now, unsigned source, const struct request *r)
+{
+	struct source *o = &s->sources[source];
+
+	o->missed++;
+	o->misses++;
+	o->history = o->history << 1 | 1;
+	o->nhistory += o->nhistory < 64;
+	if (o->health == SCHED_BYPASSED) {
+		if (r->probe)
+			bypass(s, now, source, "keeps missing blocks");
+		return;
+	}
+	if (o->health == SCHED_USABLE && (o->misses >= MISSES_IN_A_ROW ||
+	    (o->nhistory == 64 && __builtin_popcountll(o->history) >= MISSES_OF_64)))
+		bypass(s, now, source, "keeps missing blocks");
+}
+
+static void
+pause_source(struct sched *s, uint64_t now, unsigned source, const struct request *r, uint32_t retry_ms)
+{
+	struct source *o = &s->sources[source];
+	uint64_t ms = (uint64_t)BUSY_MS << (o->busy < 8 ? o->busy : 8);
+
+	if (o->health == SCHED_BYPASSED && r->probe) {
+		bypass(s, now, source, o->why);
+		return;
+	}
+	if (now >= o->busy_until) {
+		o->busy++;
+		shrink(o);
+	}
+	if (retry_ms > ms)
+		ms = retry_ms;
+	if (now + ms > o->busy_until)
+		o->busy_until = now + ms;
+	if (o->health == SCHED_NEW)
+		o->health = SCHED_USABLE;
+	if (o->busy >= BUSY_IN_A_ROW && o->health == SCHED_USABLE)
+		bypass(s, now, source, "is always busy");
+}
+
+static void
+bad_answer(struct sched *s, uint64_t now, struct slot *b, const struct request *r, enum sched_outcome outcome,
+    uint32_t retry_ms, const char *why)
+{
+	unsigned source = r->source;
+	struct source *o = &s->sources[source];
+
+	switch (outcome) {
+	case SCHED_MISSING:
+		b->tried |= 1u << source;
+		alive(o, r, 0);
+		missed(s, now, source, r);
+		break;
+	case SCHED_BUSY:
+		pause_source(s, now, source, r, retry_ms);
+		break;
+	case SCHED_UNREACHABLE:
+		drop(s, source, SCHED_DEAD, why != NULL ? why : "cannot be reached");
+		o->dead_until = now + SCHED_DEAD_MS;
+		break;
+	case SCHED_LIE:
+	case SCHED_OTHER:
+	case SCHED_BLOCK: /* not here */
+		if (outcome == SCHED_LIE && o->is.by_id)
+			drop(s, source, SCHED_LIAR, why != NULL ? why : "gave a wrong block");
+		else
+			drop(s, source, SCHED_DROPPED, why != NULL ? why : "has another encoding");
+		break;
+	}
+}
+
+int
+sched_answer(struct sched *s, uint64_t now, uint32_t id, enum sched_outcome outcome, uint32_t retry_ms,
+    const char *why)
+{
+	struct slot *b;
+	struct request *r = lookup(s, id, &b), was;
+	struct source *o;
+	int first;
+
+	if (r == NULL)
+		return 0;
+	was = *r;
+	if (r->state == CANCELLED)
+		s->ncancelled--;
+	else
+		land(s, r);
+	r->state = FREE;
+	r->generation++;
+	o = &s->sources[was.source];
+	if (outcome != SCHED_BLOCK) {
+		bad_answer(s, now, b, &was, outcome, retry_ms, why);
+		release(s, b);
+		return 0;
+	}
+	first = b->wanted;
+	*(first ? &o->delivered : &o->spare) += 1;
+	s->totals.spare += !first;
+	alive(o, &was, 1);
+	note_latency(o, now - was.since);
+	o->history <<= 1;
+	o->nhistory += o->nhistory < 64;
+	note_round(s, now, was.source);
+	if (first)
+		delivered(s, b);
+	else
+		release(s, b);
+	return first;
+}
+
+/* --- The stream -------------------------------------------------------------------------------------------- */
+
+void
+sched_stream(struct sched *s, uint64_t now, int runs)
+{
+	memset(&s->stream, 0, sizeof s->stream);
+	s->stream.runs = (uint8_t)(runs != 0);
+	s->stream.last = now;
+}
+
+int
+sched_arrived(struct sched *s, uint64_t now, const uint8_t ref[ERIS_REF])
+{
+	struct slot *b = find(s, ref);
+	uint64_t gap = now - s->stream.last;
+
+	/* gap8 is the gap times 8: what is waited for. */
+	s->stream.gap8 = s->stream.began ? s->stream.gap8 - s->stream.gap8 / 8 + gap : gap * 8;
+	s->stream.began = 1;
+	s->stream.last = now;
+	if (b == NULL)
+		return 0;
+	if (b->seq > s->stream.seq)
+		s->stream.seq = b->seq;
+	s->totals.streamed++;
+	delivered(s, b);
+	return 1;
+}
+
+/* --- What is next, and what is known ------------------------------------------------------------------------ */
+
+static void
+earlier(uint64_t *due, uint64_t when)
+{
+	if (when < *due)
+		*due = when;
+}
+
+static int
+hopeless(const struct sched *s, const struct slot *b)
+{
+	if (!waits(b))
+		return 0;
+	for (unsigned i = 0; i < s->nsources; i++)
+		if (can_have(&s->sources[i], b, i))
+			return 0;
+	return 1;
+}
+
+uint64_t
+sched_due(const struct sched *s, uint64_t now)
+{
+	uint64_t due = UINT64_MAX;
+	int waiting = 0;
+
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next) {
+		const struct slot *b = &s->slots[i];
+
+		for (unsigned k = 0; k < 2; k++)
+			if (b->r[k].state == FLYING)
+				earlier(&due, b->r[k].deadline);
+		if (may_hedge(s) && hedge_at(s, b) > now)
+			earlier(&due, hedge_at(s, b));
+		if (!waits(b))
+			continue;
+		waiting = 1;
+		if (held(s, b, now)) {
+			earlier(&due, s->stream.last + stream_hold(s));
+			if (b->prev == s->nslots)
+				earlier(&due, b->since + s->deadline_ms);
+		}
+	}
+	for (unsigned i = 0; i < s->nsources && waiting; i++) {
+		const struct source *o = &s->sources[i];
+
+		if (o->health == SCHED_BYPASSED && !o->probing && o->probe_at > now)
+			earlier(&due, o->probe_at);
+		if (o->health == SCHED_DEAD && o->dead_until > now)
+			earlier(&due, o->dead_until);
+		if (o->health == SCHED_USABLE && o->busy_until > now)
+			earlier(&due, o->busy_until);
+		if (o->health == SCHED_NEW && o->flying > 0 && o->first_asked + SCHED_GRACE_MS > now)
+			earlier(&due, o->first_asked + SCHED_GRACE_MS);
+	}
+	return due;
+}
+
+int
+sched_stuck(const struct sched *s, uint64_t now, uint8_t ref[ERIS_REF])
+{
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
+		if (hopeless(s, &s->slots[i]) && !held(s, &s->slots[i], now)) {
+			memcpy(ref, s->slots[i].ref, ERIS_REF);
+			return 1;
+		}
+	return 0;
+}
+
+void
+sched_again(struct sched *s, uint64_t now, unsigned stage)
+{
+	uint32_t again = 0;
+
+	for (unsigned i = 0; i < s->nsources; i++) {
+		struct source *o = &s->sources[i];
+
+		if (o->is.stage > stage)
+			continue;
+		again |= 1u << i;
+		if (o->health == SCHED_BYPASSED && o->probe_at > now)
+			o->probe_at = now;
+	}
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
+		s->slots[i].tried &= ~again;
+}
+
+void
+sched_figures(const struct sched *s, unsigned source, struct sched_figures *f)
+{
+	const struct source *o = &s->sources[source];
+
+	*f = (struct sched_figures){ .health = o->health, .why = o->why, .dead_until = o->dead_until,
+		.flying = o->flying, .window = o->window, .latency_ms = (uint32_t)(o->latency8 / 8),
+		.deviation_ms = (uint32_t)(o->deviation4 / 4), .deadline_ms = deadline_of(s, o), .rate = o->rate,
+		.asked = o->asked, .delivered = o->delivered, .missed = o->missed, .late = o->late,
+		.hedged = o->hedged, .spare = o->spare };
+}
+
+void
+sched_totals(const struct sched *s, struct sched_totals *t)
+{
+	*t = s->totals;
+	t->wanted = s->wanted;
+}

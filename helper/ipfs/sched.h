@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (ipfs): which block to ask for next, and where.
+ *
+ * Decides only: it sends nothing, waits for nothing and reads no clock.  NOW is a time in milliseconds that
+ * never goes back.  All memory is taken by sched_new().  The loop of its user:
+ *
+ *     while room:  decode_want(), sched_want()
+ *     while (sched_next(s, now, &a))       start the request a.id at source a.source
+ *     while (sched_cancel(s, &id))         stop that request; do not report it any more
+ *     if (sched_stuck(s, ref))             ask the server to publish again (then sched_again()), or fall back
+ *     sleep until something happens, or until sched_due()
+ *     for each request that has ended:     sched_answer()
+ *
+ * The rules:
+ *  - Blocks are asked for in the order in which they were wanted, each at the first stage that may have it;
+ *    within a stage at the source that is expected to be fastest.  A source that has missed a block is not
+ *    asked for it again before sched_again().
+ *  - A source that was never reached gets one request until it has answered; if that takes more than
+ *    SCHED_GRACE_MS, other blocks go elsewhere meanwhile.
+ *  - Requests in flight: between window_min and window_max, more as long as more raise the rate by 5 %.
+ *  - A request that is not answered in time ends: the deadline is the configured one, or less (never below
+ *    SCHED_DEADLINE_MIN_MS) once the usual latency is known.  The block goes to the next source.
+ *  - The longest unanswered request that is slower than usual is asked at a second source as well; of 100
+ *    blocks asked for at most 3.
+ *  - A source that misses 16 times in a row or 3 of 4 times, that lets 8 requests pass their deadline in a row,
+ *    that is busy 8 times in a row, or has an eighth of the rate of another one is bypassed, and probed
+ *    with one request after 1 second, then 2, up to 60.
+ *  - A source that cannot be reached is left alone for SCHED_DEAD_MS; one that lies for good. */
+#ifndef NARLOCK_IPFS_SCHED_H
+#define NARLOCK_IPFS_SCHED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "helper/eris/eris.h"
+#include "ipc/err.h"
+
+#define SCHED_SOURCES 32
+/* Most blocks wanted at a time: as many as a decoder's window can have. */
+#define SCHED_BLOCKS 4096
+/* Most requests in flight at one source, and what adaptive sources begin with. */
+#define SCHED_WINDOW_MAX 256
+#define SCHED_WINDOW_MIN 64
+#define SCHED_DEADLINE_MS 5000
+#define SCHED_DEADLINE_MIN_MS 500
+#define SCHED_GRACE_MS 300
+#define SCHED_PROBE_MS 1000
+#define SCHED_PROBE_MAX_MS 60000
+#define SCHED_DEAD_MS 300000
+/* Hedges per 100 blocks asked for. */
+#define SCHED_HEDGE_PERCENT 3
+
+struct sched;
+
+/* sched_new(blocks, deadline_ms, e): room for so many wanted blocks (1 to SCHED_BLOCKS); a deadline of 0
+ * stands for SCHED_DEADLINE_MS.  NULL on failure. */
+struct sched *sched_new(unsigned blocks, uint32_t deadline_ms, struct err *e);
+void sched_free(struct sched *s);
+
+struct sched_source {
+	uint8_t stage;       /* asked in ascending order */
+	uint8_t by_id;       /* 1: it is asked for a reference, so a wrong answer is a lie */
+	uint8_t leaves;      /* 1: it has leaves only (a file whose parts are encoded) */
+	uint16_t window_min, window_max; /* requests in flight; 0: SCHED_WINDOW_MIN, SCHED_WINDOW_MAX */
+	uint64_t dead_until; /* remembered from before: not to be asked before then; UINT64_MAX: never */
+};
+
+/* sched_source(s, source, e): one more.  Returns its number (from 0), or -1. */
+int sched_source(struct sched *s, const struct sched_source *source, struct err *e);
+
+/* sched_reached(s, source): it has answered something else, the version for instance: no caution needed. */
+void sched_reached(struct sched *s, unsigned source);
+
+/* sched_want(s, now, ref, level): one more wanted block.  1, also if it was wanted already; 0: no room. */
+int sched_want(struct sched *s, uint64_t now, const uint8_t ref[ERIS_REF], uint8_t level);
+/* sched_room(s): how many more fit. */
+unsigned sched_room(const struct sched *s);
+
+struct sched_ask {
+	uint32_t id;         /* of the request */
+	unsigned source;
+	uint8_t level;
+	uint8_t hedge;       /* 1: asked elsewhere, too */
+	uint8_t probe;       /* 1: to see whether this source is usable again */
+	uint32_t timeout_ms; /* the deadline from now */
+	uint8_t ref[ERIS_REF];
+};
+
+/* sched_next(s, now, a): 1 and *a: a request to be made, which is now counted as made; 0: none now. */
+int sched_next(struct sched *s, uint64_t now, struct sched_ask *a);
+
+enum sched_outcome {
+	SCHED_BLOCK,       /* the right block */
+	SCHED_MISSING,     /* it does not have it */
+	SCHED_BUSY,        /* not now: 429, 503, a broken connection */
+	SCHED_UNREACHABLE, /* no connection, or nothing at all that could ever answer */
+	SCHED_LIE,         /* another block under this reference */
+	SCHED_OTHER,       /* the file there is another encoding: of no use for this content, but no lie */
+};
+
+/* sched_answer(s, now, id, outcome, retry_ms, why): how a request has ended.  RETRY_MS: for SCHED_BUSY, from
+ * Retry-After, or 0.  WHY: static text for the figures, or NULL.  Returns 1 if this was the first SCHED_BLOCK
+ * for a wanted block, else 0 (an id that is not known any more is ignored). */
+int sched_answer(struct sched *s, uint64_t now, uint32_t id, enum sched_outcome outcome, uint32_t retry_ms,
+    const char *why);
+
+/* sched_cancel(s, id): 1 and *ID: a request that is of no use any more; 0: none. */
+int sched_cancel(struct sched *s, uint32_t *id);
+
+/* A stream (a CAR) that brings blocks in the order of wanting without being asked for each: while it runs
+ * steadily, blocks are not asked for elsewhere.  What it has skipped, what it does not bring for some time,
+ * and the first wanted block once it is older than the deadline, are. */
+void sched_stream(struct sched *s, uint64_t now, int runs);
+/* sched_arrived(s, now, ref): the right block came with the stream.  Returns 1 if it was wanted. */
+int sched_arrived(struct sched *s, uint64_t now, const uint8_t ref[ERIS_REF]);
+
+/* sched_due(s, now): when sched_next() should be called even if nothing happens, or UINT64_MAX. */
+uint64_t sched_due(const struct sched *s, uint64_t now);
+
+/* sched_stuck(s, now, ref): 1 and the first wanted block that is under way nowhere and has no source left that
+ * could be asked; 0: there is hope for all. */
+int sched_stuck(const struct sched *s, uint64_t now, uint8_t ref[ERIS_REF]);
+
+/* sched_again(s, now, stage): sources up to that stage may have got blocks meanwhile: what they missed may
+ * be asked for again, and bypassed ones are probed now. */
+void sched_again(struct sched *s, uint64_t now, unsigned stage);
+
+enum sched_health {
+	SCHED_NEW,         /* never answered */
+	SCHED_USABLE,
+	SCHED_BYPASSED,    /* probed again later */
+	SCHED_DEAD,        /* cannot be reached */
+	SCHED_DROPPED,     /* of no use for this content */
+	SCHED_LIAR,        /* never to be asked again */
+};
+
+struct sched_figures {
+	enum sched_health health;
+	const char *why;         /* it is not usable, or NULL */
+	uint64_t dead_until;     /* SCHED_DEAD: to be remembered; SCHED_LIAR: UINT64_MAX; else 0 */
+	unsigned flying, window;
+	uint32_t latency_ms, deviation_ms, deadline_ms;
+	uint64_t rate;           /* blocks per 1000 seconds, of the last round; 0: not known */
+	uint64_t asked, delivered, missed, late, hedged, spare;
+};
+
+void sched_figures(const struct sched *s, unsigned source, struct sched_figures *f);
+
+struct sched_totals {
+	uint64_t asked;   /* blocks, without hedges */
+	uint64_t hedged;  /* asked at a second source */
+	uint64_t spare;   /* answers with a block that was there already */
+	uint64_t streamed;
+	unsigned wanted, flying;
+};
+
+void sched_totals(const struct sched *s, struct sched_totals *t);
+
+#endif
