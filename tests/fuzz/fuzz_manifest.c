@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Tests (fuzz): nodes of manifests, and walks beneath them.  A root that is accepted is written again the
- * Tests (fuzz): nodes of manifests, and walks beneath them.  A root that is accepted is written again the
  * same. */
+#include <sodium.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
