@@ -493,7 +493,7 @@ with_stray_fds(void *arg)
 	if (seal_process(&o, &r, &e) != 0)
 		_exit(SEAL_FAILED);
 	for (int fd = 0; fd < 1024; fd++)
-		if ((fcntl(fd, F_GETFD) >= 0) != (fd < 3 || fd == 5))
+		if ((fcntl(fd, F_GETFL) >= 0) != (fd < 3 || fd == 5))
 			_exit(WRONG);
 }
 
