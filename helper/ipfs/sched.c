@@ -61,6 +61,8 @@ struct sched {
 	unsigned head, tail, unused; /* lists of slots */
 	unsigned ncancelled;
 	uint64_t seq;
+	uint64_t first_deadline; /* no request has an earlier one */
+	uint64_t no_hedge;       /* nothing to hedge was found at this time */
 	struct source sources[SCHED_SOURCES];
 	struct sched_totals totals;
 	struct {
@@ -89,6 +91,7 @@ sched_new(unsigned blocks, uint32_t deadline_ms, struct err *e)
 	s->deadline_ms = deadline_ms != 0 ? deadline_ms : SCHED_DEADLINE_MS;
 	s->nslots = blocks;
 	s->head = s->tail = blocks;
+	s->first_deadline = s->no_hedge = UINT64_MAX;
 	for (unsigned i = 0; i < blocks; i++)
 		s->slots[i].next = i + 1;
 	return s;
@@ -136,8 +139,9 @@ sched_reached(struct sched *s, unsigned source)
 static struct slot *
 find(struct sched *s, const uint8_t ref[ERIS_REF])
 {
+	/* References are hashes: the first byte tells most of them apart. */
 	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
-		if (s->slots[i].wanted && memcmp(s->slots[i].ref, ref, ERIS_REF) == 0)
+		if (s->slots[i].ref[0] == ref[0] && s->slots[i].wanted && memcmp(s->slots[i].ref, ref, ERIS_REF) == 0)
 			return &s->slots[i];
 	return NULL;
 }
@@ -299,6 +303,8 @@ start(struct sched *s, uint64_t now, struct slot *b, unsigned source, int hedge,
 	r->probe = (uint8_t)probe;
 	r->since = now;
 	r->deadline = now + a->timeout_ms;
+	if (r->deadline < s->first_deadline)
+		s->first_deadline = r->deadline;
 	o->probing |= (uint8_t)probe;
 	if (o->flying++ == 0 && o->round_got == 0)
 		o->round_since = now;
@@ -487,12 +493,20 @@ late(struct sched *s, uint64_t now, struct slot *b, struct request *r)
 static void
 tick(struct sched *s, uint64_t now)
 {
-	if (s->totals.flying == 0)
+	uint64_t first = UINT64_MAX;
+
+	if (now < s->first_deadline)
 		return;
 	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
-		for (unsigned k = 0; k < 2; k++)
-			if (s->slots[i].r[k].state == FLYING && s->slots[i].r[k].deadline <= now)
-				late(s, now, &s->slots[i], &s->slots[i].r[k]);
+		for (unsigned k = 0; k < 2; k++) {
+			struct request *r = &s->slots[i].r[k];
+
+			if (r->state == FLYING && r->deadline <= now)
+				late(s, now, &s->slots[i], r);
+			if (r->state == FLYING && r->deadline < first)
+				first = r->deadline;
+		}
+	s->first_deadline = first;
 }
 
 /* --- Choosing -------------------------------------------------------------------------------------------- */
@@ -649,7 +663,7 @@ next_hedge(struct sched *s, uint64_t now, struct sched_ask *a)
 	uint64_t least = UINT64_MAX;
 	int source, best = -1;
 
-	if (!may_hedge(s))
+	if (!may_hedge(s) || s->no_hedge == now)
 		return 0;
 	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next) {
 		struct slot *b = &s->slots[i];
@@ -662,8 +676,10 @@ next_hedge(struct sched *s, uint64_t now, struct sched_ask *a)
 		slowest = b;
 		best = source;
 	}
-	if (slowest == NULL)
+	if (slowest == NULL) {
+		s->no_hedge = now; /* once a millisecond is often enough */
 		return 0;
+	}
 	start(s, now, slowest, (unsigned)best, 1, 0, a);
 	return 1;
 }
