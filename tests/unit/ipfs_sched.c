@@ -715,6 +715,52 @@ far_slower(void **state)
 	bed_free(b);
 }
 
+/* Exactly how much is too much. */
+static void
+in_a_row(void **state)
+{
+	struct bed *b = bed_new(40, 40, 1000);
+	struct sched_figures f;
+	struct sched_ask a[40];
+	uint8_t ref[ERIS_REF];
+	uint32_t id;
+
+	(void)state;
+	add(b, &ipfs, (struct script){ .act = steady });
+	sched_reached(b->s, 0);
+	for (unsigned i = 0; i < 16; i++) {
+		sched_figures(b->s, 0, &f);
+		assert_int_equal(f.health, SCHED_USABLE);
+		ref_of(ref, i);
+		sched_want(b->s, 0, ref, 0);
+		assert_int_equal(sched_next(b->s, 0, &a[0]), 1);
+		sched_answer(b->s, 0, a[0].id, SCHED_MISSING, 0, NULL);
+	}
+	sched_figures(b->s, 0, &f);
+	assert_int_equal(f.health, SCHED_BYPASSED);
+	bed_free(b);
+
+	/* Seven are late at 1000, the eighth and with it all others at 1001. */
+	b = bed_new(40, 40, 1000);
+	add(b, &ipfs, (struct script){ .act = steady });
+	sched_reached(b->s, 0);
+	for (unsigned i = 0; i < 40; i++) {
+		ref_of(ref, i);
+		sched_want(b->s, 0, ref, 0);
+		assert_int_equal(sched_next(b->s, i >= 7, &a[i]), 1);
+	}
+	assert_int_equal(sched_next(b->s, 1000, &a[0]), 0);
+	sched_figures(b->s, 0, &f);
+	assert_true(f.health == SCHED_USABLE && f.late == 7 && f.flying == 33);
+	assert_int_equal(sched_next(b->s, 1001, &a[0]), 0);
+	sched_figures(b->s, 0, &f);
+	assert_true(f.health == SCHED_BYPASSED && f.late == 8 && f.flying == 0);
+	for (unsigned i = 0; i < 40; i++)
+		assert_int_equal(sched_cancel(b->s, &id), 1);
+	assert_int_equal(sched_cancel(b->s, &id), 0);
+	bed_free(b);
+}
+
 /* The deadline is what was configured until the latency is known, and never longer. */
 static void
 deadlines(void **state)
@@ -861,6 +907,7 @@ main(void)
 		cmocka_unit_test(busy),
 		cmocka_unit_test(hedges),
 		cmocka_unit_test(far_slower),
+		cmocka_unit_test(in_a_row),
 		cmocka_unit_test(deadlines),
 		cmocka_unit_test(stream),
 		cmocka_unit_test(anything),
