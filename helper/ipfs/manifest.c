@@ -16,7 +16,7 @@
 
 static const uint8_t link_head[] = { 0xd8, 0x2a, 0x58, CAR_OURS + 1, 0x00 };
 
-/* --- Nodes ------------------------------------------------------------------------------------------------ */
+/* --- Nodes ------------------------------------------------------------------------------------------- */
 
 void
 manifest_hash(uint8_t hash[ERIS_REF], const uint8_t *data, size_t len)
@@ -130,7 +130,7 @@ manifest_parse(struct manifest_node *n, const uint8_t *data, size_t len, struct 
 	return 0;
 }
 
-/* --- Writing ------------------------------------------------------------------------------------------------ */
+/* --- Writing ----------------------------------------------------------------------------------------- */
 
 struct manifest_writer {
 	manifest_sink sink;
@@ -269,7 +269,7 @@ manifest_compare(const void *a, const void *b)
 	return (x->level < y->level) - (x->level > y->level);
 }
 
-/* --- Walking ------------------------------------------------------------------------------------------------- */
+/* --- Walking ----------------------------------------------------------------------------------------- */
 
 struct frame {
 	unsigned at, count;

@@ -32,7 +32,7 @@
 #define MANIFEST_NODE (48 * 1024)
 #define MANIFEST_ROOT (1024 * 1024)
 
-/* --- Nodes ------------------------------------------------------------------------------------------------ */
+/* --- Nodes ------------------------------------------------------------------------------------------- */
 
 struct manifest_node {
 	uint8_t root;            /* 1: it is one, and the next three are filled */
@@ -61,7 +61,7 @@ const uint8_t *manifest_link(const struct manifest_node *n, unsigned i);
 void manifest_cid_format(char text[MANIFEST_CID_LEN + 1], const uint8_t hash[ERIS_REF]);
 int manifest_cid_parse(uint8_t hash[ERIS_REF], const char *text, struct err *e);
 
-/* --- Writing ----------------------------------------------------------------------------------------------- */
+/* --- Writing ----------------------------------------------------------------------------------------- */
 
 struct manifest_writer;
 
@@ -74,7 +74,8 @@ typedef int (*manifest_sink)(void *ctx, const uint8_t hash[ERIS_REF], const uint
 struct manifest_writer *manifest_new(manifest_sink sink, void *ctx, struct err *e);
 /* manifest_add(w, ref, e): the next block. */
 int manifest_add(struct manifest_writer *w, const uint8_t ref[ERIS_REF], struct err *e);
-/* manifest_end(w, cap, narinfo, len, root, e): no more blocks.  NARINFO may be NULL, LEN is then 0.  The hash of
+/* manifest_end(w, cap, narinfo, len, root, e): no more blocks.  NARINFO may be NULL, LEN is then 0.  The
+ * hash of
  * the root into ROOT. */
 int manifest_end(struct manifest_writer *w, const uint8_t cap[ERIS_CAP], const uint8_t *narinfo, size_t len,
     uint8_t root[ERIS_REF], struct err *e);
@@ -90,11 +91,12 @@ struct manifest_entry {
 /* manifest_compare(a, b): two struct manifest_entry, for qsort(). */
 int manifest_compare(const void *a, const void *b);
 
-/* --- Walking ------------------------------------------------------------------------------------------------ */
+/* --- Walking ----------------------------------------------------------------------------------------- */
 
 struct manifest_walk;
 
-/* manifest_walk_new(root, max_blocks, e): go through the blocks beneath a parsed root, which is not needed any
+/* manifest_walk_new(root, max_blocks, e): go through the blocks beneath a parsed root, which is not needed
+ * any
  * more after this call.  NULL if it claims more than MAX_BLOCKS, or no memory.  Memory: 32 KiB a level. */
 struct manifest_walk *manifest_walk_new(const struct manifest_node *root, uint64_t max_blocks, struct err *e);
 void manifest_walk_free(struct manifest_walk *w);

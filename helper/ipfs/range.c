@@ -28,7 +28,8 @@ range_leaf(uint64_t index, uint64_t size, uint64_t *offset, size_t *len)
 }
 
 size_t
-range_plan(struct range_run *runs, size_t max, const uint64_t *leaves, size_t *n, uint64_t gap, uint64_t longest)
+range_plan(struct range_run *runs, size_t max, const uint64_t *leaves, size_t *n, uint64_t gap,
+    uint64_t longest)
 {
 	size_t used = 0, i;
 
@@ -80,7 +81,8 @@ judge_part(const struct range_answer *a, const struct range_run *run, uint64_t s
 		*why = "the file has another size";
 		return RANGE_OTHER_FILE;
 	}
-	if (bytes_of(run, size != RANGE_UNKNOWN ? size : total, &start, &end) != 0 || a->start < 0 || a->end < a->start ||
+	if (bytes_of(run, size != RANGE_UNKNOWN ? size : total, &start, &end) != 0 || a->start < 0 ||
+	    a->end < a->start ||
 	    (uint64_t)a->start != start || (uint64_t)a->end >= end) {
 		*why = "another range than was asked for";
 		return RANGE_USELESS;
@@ -154,7 +156,8 @@ range_read_on(uint64_t missing, uint64_t size, uint64_t position)
 }
 
 enum range_fit
-range_rebuild(struct range_source *s, uint8_t *block, const uint8_t ref[ERIS_REF], const uint8_t *data, size_t len)
+range_rebuild(struct range_source *s, uint8_t *block, const uint8_t ref[ERIS_REF], const uint8_t *data,
+    size_t len)
 {
 	struct eris_pair pair;
 

@@ -11,7 +11,7 @@
 /* The CID of the empty block by the identity hash: every gateway has it. */
 #define EMPTY_CID "bafkqaaa"
 
-/* --- Sources ---------------------------------------------------------------------------------------------- */
+/* --- Sources ----------------------------------------------------------------------------------------- */
 
 static int
 is_plain(const char *text)
@@ -54,22 +54,25 @@ multiaddr(struct rpc_source *s, const char *text, struct err *e)
 
 	if (strncmp(text, "/unix/", 6) == 0)
 		return socket_source(s, text + 5, e);
-	if (part(&at, net, 7) != 0 || part(&at, host, 255) != 0 || part(&at, tcp, 7) != 0 || part(&at, port, 5) != 0 ||
-	    strcmp(tcp, "tcp") != 0 || strspn(port, "0123456789") != strlen(port) || strpbrk(host, "@?#[]") != NULL ||
+	if (part(&at, net, 7) != 0 || part(&at, host, 255) != 0 || part(&at, tcp, 7) != 0 ||
+	    part(&at, port, 5) != 0 || strcmp(tcp, "tcp") != 0 || strspn(port, "0123456789") != strlen(port) ||
+	    strpbrk(host, "@?#[]") != NULL ||
 	    (*at != '\0' && part(&at, scheme, 5) != 0) || *at != '\0')
 		return err_set(e, "no address like /ip4/HOST/tcp/PORT");
 	if (strcmp(net, "ip4") != 0 && strcmp(net, "ip6") != 0 && strncmp(net, "dns", 3) != 0)
 		return err_set(e, "an address that is none of /ip4, /ip6, /dns");
 	if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
 		return err_set(e, "an address with something other than http or https at its end");
-	snprintf(s->base, sizeof s->base, strcmp(net, "ip6") == 0 ? "%s://[%s]:%s" : "%s://%s:%s", scheme, host, port);
+	snprintf(s->base, sizeof s->base, strcmp(net, "ip6") == 0 ? "%s://[%s]:%s" : "%s://%s:%s", scheme, host,
+	    port);
 	return 0;
 }
 
 static int
 url(struct rpc_source *s, const char *text, struct err *e)
 {
-	const char *host = strncmp(text, "http://", 7) == 0 ? text + 7 : strncmp(text, "https://", 8) == 0 ? text + 8 : NULL;
+	const char *host = strncmp(text, "http://", 7) == 0 ? text + 7 : strncmp(text, "https://", 8) == 0 ?
+	    text + 8 : NULL;
 	size_t len = strlen(text);
 
 	if (host == NULL || host[0] == '\0' || host[0] == '/' || host[0] == ':')
@@ -83,14 +86,16 @@ url(struct rpc_source *s, const char *text, struct err *e)
 }
 
 int
-rpc_source(struct rpc_source *s, enum rpc_kind kind, const char *text, const char *authorization, struct err *e)
+rpc_source(struct rpc_source *s, enum rpc_kind kind, const char *text, const char *authorization,
+    struct err *e)
 {
 	memset(s, 0, sizeof *s);
 	s->kind = kind;
 	if (strlen(text) > RPC_BASE || !is_plain(text))
 		return err_set(e, "an address that is too long or has odd characters");
 	if (authorization != NULL && authorization[0] != '\0') {
-		size_t scheme = strncmp(authorization, "Bearer ", 7) == 0 ? 7 : strncmp(authorization, "Basic ", 6) == 0 ? 6 : 0;
+		size_t scheme = strncmp(authorization, "Bearer ", 7) == 0 ? 7 : strncmp(authorization, "Basic ", 6) == 0 ?
+		    6 : 0;
 
 		if (scheme == 0 || authorization[scheme] == '\0' || !is_plain(authorization + scheme) ||
 		    strlen(authorization) > RPC_AUTH)
@@ -102,7 +107,7 @@ rpc_source(struct rpc_source *s, enum rpc_kind kind, const char *text, const cha
 	return text[0] == '/' ? multiaddr(s, text, e) : url(s, text, e);
 }
 
-/* --- Requests ---------------------------------------------------------------------------------------------- */
+/* --- Requests ---------------------------------------------------------------------------------------- */
 
 static void
 header(struct rpc_request *r, const char *name, const char *value)
@@ -111,7 +116,8 @@ header(struct rpc_request *r, const char *name, const char *value)
 }
 
 static int
-build_ipfs(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, const char *cid, uint32_t timeout_ms,
+build_ipfs(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, const char *cid,
+    uint32_t timeout_ms,
     const char *boundary, struct err *e)
 {
 	const char *base = s->base;
@@ -130,7 +136,8 @@ build_ipfs(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, 
 		snprintf(r->url, sizeof r->url, "%s/api/v0/block/get?arg=%s&timeout=%ums", base, cid, timeout_ms);
 		return 0;
 	case RPC_HAS:
-		snprintf(r->url, sizeof r->url, "%s/api/v0/block/stat?arg=%s&offline=true&timeout=%ums", base, cid, timeout_ms);
+		snprintf(r->url, sizeof r->url, "%s/api/v0/block/stat?arg=%s&offline=true&timeout=%ums", base, cid,
+		    timeout_ms);
 		return 0;
 	case RPC_PUT:
 		/* js-ipfs knows only `format'; Kubo takes both. */
@@ -151,7 +158,8 @@ build_ipfs(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, 
 }
 
 static int
-build_gateway(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, const char *cid, struct err *e)
+build_gateway(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, const char *cid,
+    struct err *e)
 {
 	if (ask == RPC_PUT || ask == RPC_IMPORT)
 		return err_set(e, "a gateway takes no blocks");
@@ -176,7 +184,8 @@ rpc_build(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, c
 	int needs = ask == RPC_GET || ask == RPC_HAS || ask == RPC_EXPORT;
 
 	memset(r, 0, sizeof *r);
-	if (needs != (hash != NULL) || (s->kind == RPC_IPFS && (ask == RPC_GET || ask == RPC_HAS) && timeout_ms == 0))
+	if (needs != (hash != NULL) || (s->kind == RPC_IPFS && (ask == RPC_GET || ask == RPC_HAS) &&
+	    timeout_ms == 0))
 		return err_set(e, "a question without what it needs");
 	if (needs && ask == RPC_EXPORT)
 		manifest_cid_format(cid, hash);
@@ -200,7 +209,8 @@ size_t
 rpc_part_head(char to[RPC_PART], const char *boundary, int first)
 {
 	/* js-ipfs wants a type, and all want a name. */
-	return (size_t)snprintf(to, RPC_PART, "%s--%.*s\r\nContent-Disposition: form-data; name=\"file\"; filename=\"block\"\r\n"
+	return (size_t)snprintf(to, RPC_PART,
+	    "%s--%.*s\r\nContent-Disposition: form-data; name=\"file\"; filename=\"block\"\r\n"
 	    "Content-Type: application/octet-stream\r\n\r\n", first ? "" : "\r\n", RPC_BOUNDARY, boundary);
 }
 
@@ -210,9 +220,10 @@ rpc_part_end(char to[RPC_PART], const char *boundary)
 	return (size_t)snprintf(to, RPC_PART, "\r\n--%.*s--\r\n", RPC_BOUNDARY, boundary);
 }
 
-/* --- JSON --------------------------------------------------------------------------------------------------- */
+/* --- JSON -------------------------------------------------------------------------------------------- */
 
-/* The string that begins at I (its quote): its content to OUT (or NULL).  Returns what is behind it, 0: cut off. */
+/* The string that begins at I (its quote): its content to OUT (or NULL).  Returns what is behind it, 0: cut
+ * off. */
 static size_t
 json_string(const uint8_t *data, size_t len, size_t i, char *out, size_t size)
 {
@@ -271,7 +282,7 @@ rpc_json(const uint8_t *data, size_t len, const char *key, char *out, size_t siz
 	return -1;
 }
 
-/* --- Answers ------------------------------------------------------------------------------------------------- */
+/* --- Answers ----------------------------------------------------------------------------------------- */
 
 static void
 say(struct rpc_judgement *j, enum rpc_verdict verdict, const char *why)
@@ -293,8 +304,10 @@ contains(const char *text, const char *const *words)
 static void
 judge_message(struct rpc_judgement *j, const char *text)
 {
-	static const char *const absent[] = { "not found", "could not find", "timed out", "deadline exceeded", "timeout", NULL };
-	static const char *const useless[] = { "nvalid CID", "nvalid cid", "nrecognized", "no hasher", "No hasher", "nknown", NULL };
+	static const char *const absent[] = { "not found", "could not find", "timed out", "deadline exceeded",
+	    "timeout", NULL };
+	static const char *const useless[] = { "nvalid CID", "nvalid cid", "nrecognized", "no hasher", "No hasher",
+	    "nknown", NULL };
 
 	if (contains(text, absent))
 		say(j, RPC_MISSING, "does not have the block");
@@ -393,7 +406,8 @@ rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask,
 		if (rpc_json(r->body, r->len, "Key", text, sizeof text) != 0 || strcmp(text, cid) != 0)
 			say(j, RPC_MISSING, "answers with nothing");
 	}
-	if (s->kind == RPC_IPFS && ask == RPC_VERSION && rpc_json(r->body, r->len, "Version", text, sizeof text) != 0)
+	if (s->kind == RPC_IPFS && ask == RPC_VERSION &&
+	    rpc_json(r->body, r->len, "Version", text, sizeof text) != 0)
 		say(j, RPC_UNREACHABLE, "is no IPFS daemon");
 	if (s->kind == RPC_GATEWAY && ask == RPC_VERSION && r->len != 0)
 		say(j, RPC_UNREACHABLE, "is no gateway");
@@ -419,7 +433,8 @@ rpc_judge_put(struct rpc_judgement *j, const uint8_t (*refs)[ERIS_REF], size_t n
 		const uint8_t *line = at, *stop = memchr(at, '\n', (size_t)(end - at));
 
 		at = stop != NULL ? stop + 1 : end;
-		if (rpc_json(line, (size_t)(at - line), "Key", text, sizeof text) != 0 || urn_cid_parse(ref, text, NULL) != 0)
+		if (rpc_json(line, (size_t)(at - line), "Key", text, sizeof text) != 0 ||
+		    urn_cid_parse(ref, text, NULL) != 0)
 			continue;
 		for (size_t i = 0; i < n; i++)
 			if (memcmp(refs[i], ref, ERIS_REF) == 0)

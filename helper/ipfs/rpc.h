@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (ipfs): what is asked of a daemon's RPC (Kubo, js-ipfs), a trustless gateway and an HTTP block end-point,
- * and what their answers mean.  Text and bytes only: nothing is sent.
+ * Helper (ipfs): what is asked of a daemon's RPC (Kubo, js-ipfs), a trustless gateway and an HTTP block
+ * end-point, and what their answers mean.  Text and bytes only: nothing is sent.
  *
  * Whoever sends: HTTP/1.1 for RPC, own User-Agent (a name that begins with Mozilla or holds kubo or go-ipfs
- * is treated differently), no Origin, no Referer, no redirects, a POST without a body with Content-Length: 0 (or
- * the connection cannot be used again), and trailers kept: X-Stream-Error comes there. */
+ * is treated differently), no Origin, no Referer, no redirects, a POST without a body with Content-Length: 0
+ * (or the connection cannot be used again), and trailers kept: X-Stream-Error comes there. */
 #ifndef NARLOCK_IPFS_RPC_H
 #define NARLOCK_IPFS_RPC_H
 
@@ -31,10 +31,12 @@ struct rpc_source {
 	char authorization[RPC_AUTH + 1]; /* "Bearer ..." or "Basic ...", or empty */
 };
 
-/* rpc_source(s, kind, text, authorization, e): from the configuration: a URL (http or https, no user, query or
+/* rpc_source(s, kind, text, authorization, e): from the configuration: a URL (http or https, no user, query
+ * or
  * fragment), unix:/PATH, or a multiaddr /ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT[/http|/https] or /unix/PATH.
  * AUTHORIZATION may be NULL.  0 or -1. */
-int rpc_source(struct rpc_source *s, enum rpc_kind kind, const char *text, const char *authorization, struct err *e);
+int rpc_source(struct rpc_source *s, enum rpc_kind kind, const char *text, const char *authorization,
+    struct err *e);
 
 enum rpc_ask {
 	RPC_GET,     /* the block HASH */
@@ -53,7 +55,8 @@ struct rpc_request {
 	unsigned nheaders;
 };
 
-/* rpc_build(r, s, ask, hash, timeout_ms, boundary, e): the request.  HASH: ERIS_REF bytes, or NULL where there
+/* rpc_build(r, s, ask, hash, timeout_ms, boundary, e): the request.  HASH: ERIS_REF bytes, or NULL where
+ * there
  * is none; TIMEOUT_MS: for RPC_GET and RPC_HAS, after which the daemon itself gives up; BOUNDARY: for forms,
  * RPC_BOUNDARY random hex digits.  -1 if such a source is not asked such things. */
 int rpc_build(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
@@ -88,7 +91,8 @@ struct rpc_judgement {
 	uint32_t retry_ms; /* RPC_BUSY: what the answer asks for, or 0 */
 };
 
-/* rpc_judge(j, s, ask, hash, block_size, reply): ASK is RPC_GET, RPC_HAS, RPC_IMPORT or RPC_VERSION; a block is
+/* rpc_judge(j, s, ask, hash, block_size, reply): ASK is RPC_GET, RPC_HAS, RPC_IMPORT or RPC_VERSION; a block
+ * is
  * hashed (block_init()). */
 void rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
     uint32_t block_size, const struct rpc_reply *reply);

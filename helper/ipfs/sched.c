@@ -72,7 +72,7 @@ struct sched {
 	struct slot slots[];
 };
 
-/* --- Making it ---------------------------------------------------------------------------------------- */
+/* --- Making it --------------------------------------------------------------------------------------- */
 
 struct sched *
 sched_new(unsigned blocks, uint32_t deadline_ms, struct err *e)
@@ -134,7 +134,7 @@ sched_reached(struct sched *s, unsigned source)
 		s->sources[source].health = SCHED_USABLE;
 }
 
-/* --- Wanted blocks ------------------------------------------------------------------------------------- */
+/* --- Wanted blocks ----------------------------------------------------------------------------------- */
 
 static struct slot *
 find(struct sched *s, const uint8_t ref[ERIS_REF])
@@ -204,7 +204,7 @@ release(struct sched *s, struct slot *b)
 	s->used--;
 }
 
-/* --- Requests ------------------------------------------------------------------------------------------- */
+/* --- Requests ---------------------------------------------------------------------------------------- */
 
 static int
 flying(const struct slot *b)
@@ -290,7 +290,8 @@ deadline_of(const struct sched *s, const struct source *o)
 }
 
 static void
-start(struct sched *s, uint64_t now, struct slot *b, unsigned source, int hedge, int probe, struct sched_ask *a)
+start(struct sched *s, uint64_t now, struct slot *b, unsigned source, int hedge, int probe,
+    struct sched_ask *a)
 {
 	unsigned k = b->r[0].state != FREE;
 	struct source *o = &s->sources[source];
@@ -323,7 +324,7 @@ start(struct sched *s, uint64_t now, struct slot *b, unsigned source, int hedge,
 	memcpy(a->ref, b->ref, ERIS_REF);
 }
 
-/* --- Sources -------------------------------------------------------------------------------------------- */
+/* --- Sources ----------------------------------------------------------------------------------------- */
 
 /* Not before a probe that finds it better. */
 static void
@@ -349,7 +350,8 @@ drop(struct sched *s, unsigned source, enum sched_health health, const char *why
 	cancel_all(s, source);
 }
 
-/* It has answered, so it can be reached.  Back from the bypass it begins again with what is known of nothing. */
+/* It has answered, so it can be reached.  Back from the bypass it begins again with what is known of
+ * nothing. */
 static void
 alive(struct source *o, const struct request *r, int good)
 {
@@ -509,7 +511,7 @@ tick(struct sched *s, uint64_t now)
 	s->first_deadline = first;
 }
 
-/* --- Choosing -------------------------------------------------------------------------------------------- */
+/* --- Choosing ---------------------------------------------------------------------------------------- */
 
 static int
 can_have(const struct source *o, const struct slot *b, unsigned source)
@@ -703,7 +705,7 @@ sched_next(struct sched *s, uint64_t now, struct sched_ask *a)
 	return next_hedge(s, now, a);
 }
 
-/* --- Answers ---------------------------------------------------------------------------------------------- */
+/* --- Answers ----------------------------------------------------------------------------------------- */
 
 /* The block is there: nobody needs to bring it any more. */
 static void
@@ -830,7 +832,7 @@ sched_answer(struct sched *s, uint64_t now, uint32_t id, enum sched_outcome outc
 	return first;
 }
 
-/* --- The stream -------------------------------------------------------------------------------------------- */
+/* --- The stream -------------------------------------------------------------------------------------- */
 
 void
 sched_stream(struct sched *s, uint64_t now, int runs)
@@ -859,7 +861,7 @@ sched_arrived(struct sched *s, uint64_t now, const uint8_t ref[ERIS_REF])
 	return 1;
 }
 
-/* --- What is next, and what is known ------------------------------------------------------------------------ */
+/* --- What is next, and what is known ----------------------------------------------------------------- */
 
 static void
 earlier(uint64_t *due, uint64_t when)

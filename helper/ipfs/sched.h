@@ -22,7 +22,7 @@
  *    SCHED_DEADLINE_MIN_MS) once the usual latency is known.  The block goes to the next source.
  *  - The longest unanswered request that is slower than usual is asked at a second source as well; of 100
  *    blocks asked for at most 3.
- *  - A source that misses 16 times in a row or 3 of 4 times, that lets 8 requests pass their deadline in a row,
+ *  - A source that misses 16 times in a row or 3 of 4 times, that lets 8 deadlines pass in a row,
  *    that is busy 8 times in a row, or has an eighth of the rate of another one is bypassed, and probed
  *    with one request after 1 second, then 2, up to 60.
  *  - A source that cannot be reached is left alone for SCHED_DEAD_MS; one that lies for good. */
@@ -117,7 +117,8 @@ int sched_arrived(struct sched *s, uint64_t now, const uint8_t ref[ERIS_REF]);
 /* sched_due(s, now): when sched_next() should be called even if nothing happens, or UINT64_MAX. */
 uint64_t sched_due(const struct sched *s, uint64_t now);
 
-/* sched_stuck(s, now, ref): 1 and the first wanted block that is under way nowhere and has no source left that
+/* sched_stuck(s, now, ref): 1 and the first wanted block that is under way nowhere and has no source left
+ * that
  * could be asked; 0: there is hope for all. */
 int sched_stuck(const struct sched *s, uint64_t now, uint8_t ref[ERIS_REF]);
 

@@ -172,7 +172,8 @@ bombs(void **state)
 {
 	static const uint8_t long_header[] = { 0x81, 0x20 }, huge[] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0x01 },
 		padded[] = { 0xbc, 0x00 }, version2[] = { 0x0a, 0xa1, 0x67, 'v', 'e', 'r', 's', 'i', 'o', 'n', 0x02 },
-		no_roots[] = { 0x11, 0xa2, 0x65, 'r', 'o', 'o', 't', 's', 0x80, 0x67, 'v', 'e', 'r', 's', 'i', 'o', 'n', 1 };
+		no_roots[] = { 0x11, 0xa2, 0x65, 'r', 'o', 'o', 't', 's', 0x80, 0x67, 'v', 'e', 'r', 's', 'i', 'o', 'n',
+		    1 };
 	uint8_t data[SMALL], other[300];
 	struct car_options o = { 0, 1, 1 };
 	struct err e;
@@ -235,7 +236,7 @@ endless(void **state)
 	car_free(c);
 }
 
-/* --- CBOR -------------------------------------------------------------------------------------------------- */
+/* --- CBOR -------------------------------------------------------------------------------------------- */
 
 static void
 shortest_only(void **state)
@@ -263,7 +264,7 @@ shortest_only(void **state)
 	}
 }
 
-/* --- Manifests ----------------------------------------------------------------------------------------------- */
+/* --- Manifests --------------------------------------------------------------------------------------- */
 
 struct kept {
 	unsigned n;
@@ -326,9 +327,11 @@ make(uint32_t n, const uint8_t *narinfo, size_t len, uint8_t root[ERIS_REF])
 static void
 known_roots(void **state)
 {
-	static const struct { uint32_t n; const char *narinfo; size_t len, root_len; unsigned nodes; const char *root; } cases[] = {
+	static const struct { uint32_t n; const char *narinfo; size_t len,
+	    root_len; unsigned nodes; const char *root; } cases[] = {
 		{ 1, NULL, 0, 141, 1, "f6b469de934cc87e11ee76518d90881c6cb340d2adf2fced2d5874f3136d723f" },
-		{ 3, "StorePath: /gnu/store/x\n", 24, 261, 1, "7fc422f44bb62a7fa2f63201c236db39e0de38cb12bfa46ab53d1b98725c0ba1" },
+		{ 3, "StorePath: /gnu/store/x\n", 24, 261, 1,
+		    "7fc422f44bb62a7fa2f63201c236db39e0de38cb12bfa46ab53d1b98725c0ba1" },
 		{ 1024, NULL, 0, 44134, 1, "1ac6ad5c818fb2b8b3039293a485533cb442ca2e22e23254b8f38c7a0b357cb7" },
 		{ 1025, NULL, 0, 186, 3, "ec5219337ab9dd8e18b56d20bbddc9b5dde8101c1a678bfcdfbb2a66af292b32" },
 		{ 70000, NULL, 300, 3381, 70, "93207d11b692417852ec5d8fb8e78995fd8c34d0579cb23d93615ce0be8e478d" },
@@ -531,7 +534,8 @@ names(void **state)
 	assert_string_equal(again, text);
 	assert_int_equal(manifest_cid_parse(hash, "", &e), -1);
 	assert_int_equal(manifest_cid_parse(hash, text + 1, &e), -1);
-	assert_int_equal(manifest_cid_parse(hash, "bafk2bzaceai5u3i7oyo57g63jsow4uyd5pkb6ymfruffmr5bu676bcn7sin6s", &e), -1);
+	assert_int_equal(manifest_cid_parse(hash, "bafk2bzaceai5u3i7oyo57g63jsow4uyd5pkb6ymfruffmr5bu676bcn7sin6s",
+	    &e), -1);
 }
 
 static void

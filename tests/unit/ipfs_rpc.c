@@ -19,7 +19,8 @@
 #define NODE "bafy2bzaceaaacaqdaqcqmbyibefawdanbyhraeiscmkbkfqxdamrugy4dupb6"
 #define REF "AAAQEAYEAUDAOCAJBIFQYDIOB4IBCEQTCQKRMFYYDENBWHA5DYPQ"
 
-static const uint8_t hash[ERIS_REF] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22,
+static const uint8_t hash[ERIS_REF] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
+    20, 21, 22,
 	23, 24, 25, 26, 27, 28, 29, 30, 31 };
 static const char boundary[] = "0123456789abcdef0123456789abcdef";
 
@@ -49,9 +50,12 @@ addresses(void **state)
 		{ "/ip6/::1/tcp/5001", "http://[::1]:5001", "" },
 		{ "/dns4/ipfs.example/tcp/443/https", "https://ipfs.example:443", "" },
 	};
-	static const char *const bad[] = { "", "127.0.0.1:5001", "ftp://x", "http://", "http:///x", "http://u:p@h", "http://h?x",
-		"http://h#x", "http://a b", "http://h/\x7f", "unix:", "unix:relative", "/ip4/127.0.0.1", "/ip4/127.0.0.1/udp/5001",
-		"/ip4/127.0.0.1/tcp/x", "/ip4/127.0.0.1/tcp/5001/quic", "/ip4/127.0.0.1/tcp/5001/http/p2p", "/ip4//tcp/5001",
+	static const char *const bad[] = { "", "127.0.0.1:5001", "ftp://x", "http://", "http:///x", "http://u:p@h",
+	    "http://h?x",
+		"http://h#x", "http://a b", "http://h/\x7f", "unix:", "unix:relative", "/ip4/127.0.0.1",
+		    "/ip4/127.0.0.1/udp/5001",
+		"/ip4/127.0.0.1/tcp/x", "/ip4/127.0.0.1/tcp/5001/quic", "/ip4/127.0.0.1/tcp/5001/http/p2p",
+		    "/ip4//tcp/5001",
 		"/ip4/u@h/tcp/5001", "/ip9/h/tcp/1", "/" };
 	static const char *const bad_auth[] = { "secret", "Bearer ", "Bearer a\nX: b", "Digest x", "Basic a b" };
 	struct rpc_source s;
@@ -95,8 +99,10 @@ requests(void **state)
 {
 	static const struct { enum rpc_kind kind; enum rpc_ask ask; const char *method, *url, *line; } cases[] = {
 		{ RPC_IPFS, RPC_GET, "POST", "http://h/api/v0/block/get?arg=" CID "&timeout=1500ms", "Expect:" },
-		{ RPC_IPFS, RPC_HAS, "POST", "http://h/api/v0/block/stat?arg=" CID "&offline=true&timeout=1500ms", "Expect:" },
-		{ RPC_IPFS, RPC_PUT, "POST", "http://h/api/v0/block/put?cid-codec=raw&format=raw&mhtype=blake2b-256&mhlen=32&pin=false",
+		{ RPC_IPFS, RPC_HAS, "POST", "http://h/api/v0/block/stat?arg=" CID "&offline=true&timeout=1500ms",
+		    "Expect:" },
+		{ RPC_IPFS, RPC_PUT, "POST",
+		    "http://h/api/v0/block/put?cid-codec=raw&format=raw&mhtype=blake2b-256&mhlen=32&pin=false",
 		    "Content-Type: multipart/form-data; boundary=0123456789abcdef0123456789abcdef" },
 		{ RPC_IPFS, RPC_IMPORT, "POST", "http://h/api/v0/dag/import?pin-roots=false&stats=true", "Expect:" },
 		{ RPC_IPFS, RPC_EXPORT, "POST", "http://h/api/v0/dag/export?arg=" NODE "&progress=false", "Expect:" },
@@ -105,7 +111,8 @@ requests(void **state)
 		{ RPC_GATEWAY, RPC_HAS, "HEAD", "http://h/ipfs/" CID "?format=raw", "Cache-Control: only-if-cached" },
 		{ RPC_GATEWAY, RPC_EXPORT, "GET", "http://h/ipfs/" NODE "?format=car&dag-scope=all",
 		    "Accept: application/vnd.ipld.car; version=1; order=dfs; dups=n" },
-		{ RPC_GATEWAY, RPC_VERSION, "GET", "http://h/ipfs/bafkqaaa?format=raw", "Accept: application/vnd.ipld.raw" },
+		{ RPC_GATEWAY, RPC_VERSION, "GET", "http://h/ipfs/bafkqaaa?format=raw",
+		    "Accept: application/vnd.ipld.raw" },
 		{ RPC_BLOCKS, RPC_GET, "GET", "http://h/uri-res/N2R?urn:blake2b:" REF, NULL },
 		{ RPC_BLOCKS, RPC_HAS, "HEAD", "http://h/uri-res/N2R?urn:blake2b:" REF, NULL },
 		{ RPC_GATEWAY, RPC_PUT, NULL, NULL, NULL }, { RPC_GATEWAY, RPC_IMPORT, NULL, NULL, NULL },
@@ -149,7 +156,8 @@ forms(void **state)
 	(void)state;
 	n = rpc_part_head(text, boundary, 1);
 	assert_int_equal(n, strlen(text));
-	assert_string_equal(text, "--0123456789abcdef0123456789abcdef\r\nContent-Disposition: form-data; name=\"file\"; "
+	assert_string_equal(text,
+	    "--0123456789abcdef0123456789abcdef\r\nContent-Disposition: form-data; name=\"file\"; "
 	    "filename=\"block\"\r\nContent-Type: application/octet-stream\r\n\r\n");
 	n = rpc_part_head(text, boundary, 0);
 	assert_int_equal(n, strlen(text));
@@ -169,7 +177,8 @@ json(void **state)
 		{ "{\"Message\":\"\"}", "" },
 		{ "{\"a\":{\"Message\":\"inner\"}}", NULL }, { "{\"a\":\"Message\"}", NULL }, { "{\"Message\":5}", NULL },
 		{ "{\"Message\":\"cut", NULL }, { "{\"Message\":\"cut\\", NULL }, { "{\"Message", NULL }, { "", NULL },
-		{ "\"Message\":\"x\"", NULL }, { "{}{\"Message\":\"x\"}", NULL }, { "[\"Message\",\"x\"]", NULL }, { "}}}}{", NULL },
+		{ "\"Message\":\"x\"", NULL }, { "{}{\"Message\":\"x\"}", NULL }, { "[\"Message\",\"x\"]", NULL },
+		    { "}}}}{", NULL },
 		{ "{\"Message\":\"0123456789012345678901234567890123456789\"}", "0123456789012345678901234567890" },
 	};
 	char out[32];
@@ -208,7 +217,8 @@ blocks(void **state)
 {
 	uint8_t block[ERIS_SMALL + 1] = { 0 };
 	struct eris_pair pair;
-	struct rpc_reply right = { .connected = 1, .complete = 1, .status = 200, .retry_after = -1, .body = block, .len = ERIS_SMALL };
+	struct rpc_reply right = { .connected = 1, .complete = 1, .status = 200, .retry_after = -1, .body = block,
+	    .len = ERIS_SMALL };
 	struct rpc_reply r;
 
 	(void)state;
@@ -238,7 +248,8 @@ blocks(void **state)
 		r.stream_error = "disk is on fire";
 		assert_int_equal(judge(kind, RPC_GET, pair.ref, r).verdict, RPC_BUSY);
 		/* An error with status 200. */
-		r = (struct rpc_reply){ .connected = 1, .complete = 1, .status = 200, TEXT(ERROR_OF("block was not found")) };
+		r = (struct rpc_reply){ .connected = 1, .complete = 1, .status = 200,
+		    TEXT(ERROR_OF("block was not found")) };
 		assert_int_equal(judge(kind, RPC_GET, pair.ref, r).verdict, RPC_MISSING);
 		r = (struct rpc_reply){ .connected = 0 };
 		assert_int_equal(judge(kind, RPC_GET, pair.ref, r).verdict, RPC_UNREACHABLE);
@@ -287,7 +298,8 @@ errors(void **state)
 			fail_msg("case %zu: %d, %s", i, j.verdict, j.why);
 		assert_int_equal(j.retry_ms, cases[i].status == 429 || cases[i].status == 503 ? 3000 : 0);
 	}
-	j = judge(RPC_BLOCKS, RPC_GET, hash, (struct rpc_reply){ .connected = 1, .status = 429, .retry_after = INT64_MAX });
+	j = judge(RPC_BLOCKS, RPC_GET, hash, (struct rpc_reply){ .connected = 1, .status = 429,
+	    .retry_after = INT64_MAX });
 	assert_int_equal(j.retry_ms, 3600000);
 }
 

@@ -213,7 +213,7 @@ run(struct bed *b, uint64_t until)
 	return b->now - began;
 }
 
-/* --- Scripts ------------------------------------------------------------------------------------------ */
+/* --- Scripts ----------------------------------------------------------------------------------------- */
 
 static uint64_t
 steady(struct script *self, unsigned n, uint64_t now, enum sched_outcome *outcome)
@@ -307,12 +307,13 @@ stragglers(struct script *self, unsigned n, uint64_t now, enum sched_outcome *ou
 static const struct sched_source ipfs = { .stage = 0, .by_id = 1 }, blocks = { .stage = 1, .by_id = 1 },
 	range = { .stage = 2, .leaves = 1, .window_min = 4, .window_max = 6 };
 
-/* --- Tests ---------------------------------------------------------------------------------------------- */
+/* --- Tests ------------------------------------------------------------------------------------------- */
 
 static void
 bad_sizes(void **state)
 {
-	struct sched_source wide = { .window_max = SCHED_WINDOW_MAX + 1 }, odd = { .window_min = 9, .window_max = 8 };
+	struct sched_source wide = { .window_max = SCHED_WINDOW_MAX + 1 }, odd = { .window_min = 9,
+	    .window_max = 8 };
 	struct sched *s;
 	struct err e;
 
@@ -860,7 +861,8 @@ stream(void **state)
 static uint64_t
 chaos(struct script *self, unsigned n, uint64_t now, enum sched_outcome *outcome)
 {
-	static const enum sched_outcome outcomes[] = { SCHED_BLOCK, SCHED_BLOCK, SCHED_BLOCK, SCHED_MISSING, SCHED_BUSY };
+	static const enum sched_outcome outcomes[] = { SCHED_BLOCK, SCHED_BLOCK, SCHED_BLOCK, SCHED_MISSING,
+	    SCHED_BUSY };
 
 	(void)now;
 	self->free_at = self->free_at * 6364136223846793005u + n + 1442695040888963407u;
