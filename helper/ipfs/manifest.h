@@ -75,8 +75,7 @@ struct manifest_writer *manifest_new(manifest_sink sink, void *ctx, struct err *
 /* manifest_add(w, ref, e): the next block. */
 int manifest_add(struct manifest_writer *w, const uint8_t ref[ERIS_REF], struct err *e);
 /* manifest_end(w, cap, narinfo, len, root, e): no more blocks.  NARINFO may be NULL, LEN is then 0.  The
- * hash of
- * the root into ROOT. */
+ * hash of the root into ROOT. */
 int manifest_end(struct manifest_writer *w, const uint8_t cap[ERIS_CAP], const uint8_t *narinfo, size_t len,
     uint8_t root[ERIS_REF], struct err *e);
 void manifest_free(struct manifest_writer *w);
@@ -96,8 +95,8 @@ int manifest_compare(const void *a, const void *b);
 struct manifest_walk;
 
 /* manifest_walk_new(root, max_blocks, e): go through the blocks beneath a parsed root, which is not needed
- * any
- * more after this call.  NULL if it claims more than MAX_BLOCKS, or no memory.  Memory: 32 KiB a level. */
+ * any more after this call.  NULL if it claims more than MAX_BLOCKS, or no memory.  Memory: 32 KiB a
+ * level. */
 struct manifest_walk *manifest_walk_new(const struct manifest_node *root, uint64_t max_blocks, struct err *e);
 void manifest_walk_free(struct manifest_walk *w);
 

@@ -38,8 +38,7 @@ size_t range_plan(struct range_run *runs, size_t max, const uint64_t *leaves, si
     uint64_t longest);
 
 /* range_header(text, run, size): the value of the Range header, "bytes=A-B".  -1 if the run has no bytes in
- * a file
- * of SIZE bytes (or RANGE_UNKNOWN). */
+ * a file of SIZE bytes (or RANGE_UNKNOWN). */
 #define RANGE_HEADER 56
 int range_header(char text[RANGE_HEADER], const struct range_run *run, uint64_t size);
 
@@ -66,8 +65,7 @@ enum range_verdict range_judge(const struct range_answer *a, const struct range_
     const char **why);
 
 /* range_read_on(missing, size, position): whether a 200 answer is worth reading as the whole nar: MISSING
- * leaves
- * are needed in a file of SIZE bytes (or RANGE_UNKNOWN), the last of them ending at POSITION. */
+ * leaves are needed in a file of SIZE bytes (or RANGE_UNKNOWN), the last of them ending at POSITION. */
 int range_read_on(uint64_t missing, uint64_t size, uint64_t position);
 
 /* What was seen of one file on one server. */

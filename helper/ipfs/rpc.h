@@ -32,8 +32,7 @@ struct rpc_source {
 };
 
 /* rpc_source(s, kind, text, authorization, e): from the configuration: a URL (http or https, no user, query
- * or
- * fragment), unix:/PATH, or a multiaddr /ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT[/http|/https] or /unix/PATH.
+ * or fragment), unix:/PATH, or a multiaddr /ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT[/http|/https] or /unix/PATH.
  * AUTHORIZATION may be NULL.  0 or -1. */
 int rpc_source(struct rpc_source *s, enum rpc_kind kind, const char *text, const char *authorization,
     struct err *e);
@@ -56,9 +55,8 @@ struct rpc_request {
 };
 
 /* rpc_build(r, s, ask, hash, timeout_ms, boundary, e): the request.  HASH: ERIS_REF bytes, or NULL where
- * there
- * is none; TIMEOUT_MS: for RPC_GET and RPC_HAS, after which the daemon itself gives up; BOUNDARY: for forms,
- * RPC_BOUNDARY random hex digits.  -1 if such a source is not asked such things. */
+ * there is none; TIMEOUT_MS: for RPC_GET and RPC_HAS, after which the daemon itself gives up; BOUNDARY: for
+ * forms, RPC_BOUNDARY random hex digits.  -1 if such a source is not asked such things. */
 int rpc_build(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
     uint32_t timeout_ms, const char *boundary, struct err *e);
 
@@ -92,8 +90,7 @@ struct rpc_judgement {
 };
 
 /* rpc_judge(j, s, ask, hash, block_size, reply): ASK is RPC_GET, RPC_HAS, RPC_IMPORT or RPC_VERSION; a block
- * is
- * hashed (block_init()). */
+ * is hashed (block_init()). */
 void rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
     uint32_t block_size, const struct rpc_reply *reply);
 
