@@ -246,6 +246,8 @@ static int on_sealed(struct broker *b, struct helper *h, const struct wire_msg *
 
 	if (m->version != WIRE_VERSION)
 		return err_set(e, "it speaks version %u, not %u: parts of two installations", m->version, WIRE_VERSION);
+	if (h->log < 0 || (h->kind == KIND_UNPACK && (h->in < 0 || h->out < 0)))
+		return err_set(e, "it has not got all its channels");
 	h->claimed = m->layers;
 	h->landlock_abi = m->landlock_abi;
 	if (proof_check(h->pid, h->pidfd, &b->crew.demand, &h->verified, &why) < 0)

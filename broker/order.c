@@ -140,7 +140,9 @@ static int open_sink(struct order *o, struct err *e)
 	int pair[2], room = 1 << 20, sink;
 
 	if (!o->direct) {
-		sink = o->unpack->in; /* the fetcher's alone from now on, so that its end is the end */
+		if ((sink = o->unpack->in) < 0)
+			return err_set(e, "the unpacker has no input");
+		/* the fetcher's alone from now on, so that its end is the end */
 		o->unpack->in = -1;
 		o->out = o->unpack->out;
 		return sink;
@@ -247,6 +249,8 @@ static void settle(struct broker *b)
 		crew_release(b, o->unpack); /* closes its ends */
 	o->unpack = NULL;
 	o->out = -1;
+	if (o->fetch != NULL && o->fetch->state == HELPER_READY) /* the order never reached it */
+		o->fetch_ended = 1;
 	if (o->fetch != NULL && !o->fetch_ended && crew_send(b, o->fetch, &cancel, -1, NULL) != 0)
 		crew_kill(b, o->fetch, "it does not read its frames");
 	while (o->fetch != NULL && !o->fetch_ended) {

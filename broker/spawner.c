@@ -197,14 +197,16 @@ static int refuse(const struct spawner *s, uint8_t kind, int error, const char *
 /* SPAWNED with the pidfd, then the broker's ends one by one. */
 static int announce(const struct spawner *s, const struct slot *slot, uint8_t kind, const struct channels *c)
 {
+	/* The control channel is last: nothing can be heard from a helper before its other channels are there. */
+	static const uint8_t order[] = { 2, 4, 5, 3 };
 	struct wire_msg m = { .type = MSG_SPAWNED, .slot = slot->number, .kind = kind, .pid = (uint32_t)slot->pid };
 
 	if (wire_send(s->channel, &m, slot->pidfd, 0, NULL) != 1)
 		return -1;
-	for (uint8_t i = 0; i < 6; i++) {
-		struct wire_msg ch = { .type = MSG_CHANNEL, .slot = slot->number, .which = i };
+	for (int i = 0; i < 4; i++) {
+		struct wire_msg ch = { .type = MSG_CHANNEL, .slot = slot->number, .which = order[i] };
 
-		if (is_ours(c, i) && wire_send(s->channel, &ch, c->ours[i], 0, NULL) != 1)
+		if (is_ours(c, order[i]) && wire_send(s->channel, &ch, c->ours[order[i]], 0, NULL) != 1)
 			return -1;
 	}
 	return 0;
