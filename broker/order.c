@@ -34,8 +34,8 @@ int order_on_begin(struct broker *b, struct helper *h, const struct wire_msg *m,
 	struct wire_msg u = { .type = MSG_UNPACK, .method = m->method, .max_bytes = o->nar_size,
 			      .dictionary = (uint32_t)b->conf.lzip_dictionary };
 
-	if (!o->active || m->id != o->id || m->candidate >= o->index_count || m->method < METHOD_NONE || m->method > METHOD_ZSTD ||
-	    (o->direct && m->method != METHOD_NONE))
+	if (!o->active || m->id != o->id || m->candidate >= o->index_count || m->method < METHOD_NONE ||
+	    m->method > METHOD_ZSTD || (o->direct && m->method != METHOD_NONE))
 		return err_set(e, "NAR_BEGIN that does not fit the order");
 	h->state = HELPER_STREAMING;
 	o->begun = 1;
