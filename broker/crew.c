@@ -167,7 +167,6 @@ static void violation(struct broker *b, struct helper *h, const char *what)
 {
 	char why[LIMIT_REASON + 240];
 
-	b->crew.violations++;
 	(void)snprintf(why, sizeof why, "it broke the protocol: %.384s", what);
 	crew_kill(b, h, why);
 }
@@ -454,7 +453,6 @@ static void on_exited(struct broker *b, const struct wire_msg *m)
 	}
 	describe_end(b, why, sizeof why, status, h->kind);
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) {
-		b->crew.violations++;
 		audit_event(&b->audit, "sandbox-violation", kind_names[h->kind], why);
 	}
 	if (h->state == HELPER_NEW && hopeless(status)) /* later, these are the words of one that met a server's bytes */

@@ -55,7 +55,6 @@ struct crew {
 	unsigned failures[KIND_RESOLVE + 1]; /* in a row, without one that became ready */
 	char hosts[LIMIT_RESOLVES][LIMIT_HOST + 1]; /* names the fetcher waits for, oldest first */
 	unsigned host_count, hosts_asked;    /* the first HOSTS_ASKED are with the resolver */
-	unsigned violations;    /* helpers that broke a policy or the protocol */
 };
 
 /* crew_start(b, plan, e): fork the spawner.  Call before confine(). */

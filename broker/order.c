@@ -43,7 +43,7 @@ int order_on_begin(struct broker *b, struct helper *h, const struct wire_msg *m,
 	o->place = o->index[m->candidate];
 	o->method = m->method;
 	o->size = m->size;
-	o->last_news = o->first_byte_ms = crew_now();
+	o->last_news = crew_now();
 	for (uint64_t w = b->conf.zstd_window; w > 1; w >>= 1)
 		u.window_log++;
 	trace_started(b, &o->places[o->place], o->size);
@@ -312,7 +312,7 @@ enum order_result order_nar(struct broker *b, struct place *places, unsigned cou
 	if (!o->direct && (o->unpack = crew_find(b, KIND_UNPACK, HELPER_READY)) == NULL) /* it died while we waited */
 		return (void)err_set(e, "the unpacker ended"), ORDER_LOCAL;
 	o->active = 1;
-	o->begin_ms = o->last_news = crew_now();
+	o->last_news = crew_now();
 	o->fetch_verified = o->fetch->verified, o->fetch_claimed = o->fetch->claimed;
 	if (!o->direct) {
 		o->unpack_verified = o->unpack->verified, o->unpack_claimed = o->unpack->claimed;
@@ -324,7 +324,6 @@ enum order_result order_nar(struct broker *b, struct place *places, unsigned cou
 			(void)crew_ask(b, KIND_UNPACK);
 		pumped = pump(b, spool, e);
 	}
-	o->end_ms = crew_now();
 	lost = o->fetch == NULL || (o->unpack == NULL && !o->direct);
 	settle(b);
 	if (pumped == 0)

@@ -51,7 +51,6 @@ struct order {
 	uint16_t index[LIMIT_CANDIDATES];  /* of the candidates among PLACES */
 	unsigned index_count;
 	int64_t last_news;                 /* ms */
-	int64_t begin_ms, first_byte_ms, end_ms;
 	uint32_t fetch_verified, fetch_claimed, unpack_verified, unpack_claimed; /* layers, for the audit */
 };
 

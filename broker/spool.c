@@ -72,7 +72,6 @@ int spool_open(struct spool *s, int dir_fd, uint64_t size, int in_memory, struct
 {
 	memset(s, 0, sizeof *s);
 	s->limit = size;
-	s->in_memory = in_memory;
 	if (in_memory && (s->fd = memfd_create("narlock-spool", MFD_CLOEXEC)) < 0)
 		return err_sys(e, errno, "cannot make a spool in memory");
 	if (!in_memory && (s->fd = open_unnamed(dir_fd, e)) < 0)

@@ -12,7 +12,6 @@ struct spool {
 	int fd;              /* memfd or O_TMPFILE */
 	uint64_t size, limit; /* bytes written; never more than LIMIT */
 	gcry_md_hd_t md;
-	int in_memory;
 	char *buffer;
 };
 
