@@ -40,6 +40,19 @@ bed_find(const struct bed *b, const uint8_t *ref)
 	return NULL;
 }
 
+/* For access_new(): CTX is the bed. */
+static inline int
+bed_get(void *ctx, const uint8_t ref[ERIS_REF], uint8_t *buf, size_t size, size_t *len, struct err *e)
+{
+	const struct bed_block *b = bed_find(ctx, ref);
+
+	if (b == NULL)
+		return err_set(e, "missing");
+	*len = b->len < size ? b->len : size;
+	memcpy(buf, b->data, *len);
+	return 0;
+}
+
 static inline void
 bed_put(struct bed *b, const uint8_t *ref, const uint8_t *data, size_t len)
 {

@@ -56,22 +56,10 @@ test_hash(void **state)
 
 /* --- There and back ------------------------------------------------------------------------------------ */
 
-static int
-get(void *ctx, const uint8_t ref[ERIS_REF], uint8_t *buf, size_t size, size_t *len, struct err *e)
-{
-	const struct bed_block *b = bed_find(ctx, ref);
-
-	if (b == NULL)
-		return err_set(e, "missing");
-	*len = b->len < size ? b->len : size;
-	memcpy(buf, b->data, *len);
-	return 0;
-}
-
 static void
 read_anywhere(struct bed *bed, const struct eris_cap *cap, const uint8_t *data, size_t len)
 {
-	struct access *a = access_new(cap, get, bed, NULL);
+	struct access *a = access_new(cap, bed_get, bed, NULL);
 	const uint8_t *piece;
 	uint32_t seed = 5;
 	uint64_t length;
@@ -446,7 +434,7 @@ breaks(const struct bed *bed, struct eris_pair root, unsigned level, const char 
 {
 	struct eris_cap cap = { ERIS_SMALL, (uint8_t)level, root };
 	struct bed_run r = BED_RUN;
-	struct access *a = access_new(&cap, get, (void *)(uintptr_t)bed, NULL);
+	struct access *a = access_new(&cap, bed_get, (void *)(uintptr_t)bed, NULL);
 	const uint8_t *data;
 	uint64_t at = 0;
 	size_t n;

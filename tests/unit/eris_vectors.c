@@ -165,23 +165,11 @@ unload(struct vector *v)
 	free(v->text);
 }
 
-static int
-get(void *ctx, const uint8_t ref[ERIS_REF], uint8_t *buf, size_t size, size_t *len, struct err *e)
-{
-	const struct bed_block *b = bed_find(ctx, ref);
-
-	if (b == NULL)
-		return err_set(e, "missing");
-	*len = b->len < size ? b->len : size;
-	memcpy(buf, b->data, *len);
-	return 0;
-}
-
 /* All of it by random access, from the front; 0 and LEN bytes that are DATA, or -1. */
 static int
 read_through(struct vector *v, const uint8_t *data, size_t len)
 {
-	struct access *a = access_new(&v->cap, get, &v->blocks, NULL);
+	struct access *a = access_new(&v->cap, bed_get, &v->blocks, NULL);
 	uint64_t at = 0, length = 0;
 	const uint8_t *piece;
 	size_t n;
@@ -297,7 +285,7 @@ stream_fails(const struct vector *v, struct err *e)
 static int
 access_fails(struct vector *v)
 {
-	struct access *a = access_new(&v->cap, get, &v->blocks, NULL);
+	struct access *a = access_new(&v->cap, bed_get, &v->blocks, NULL);
 	const uint8_t *piece;
 	uint64_t at = 0;
 	size_t n;
