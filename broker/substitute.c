@@ -43,6 +43,7 @@ struct job {
 	uint64_t fetched;
 	int64_t begin, looked, fetched_at, end;
 	struct restore_stats stats;
+	struct spool spool;
 	struct err why;
 };
 
@@ -216,21 +217,22 @@ static int install(struct broker *b, struct job *j, struct spool *spool, struct 
 static int attempt(struct broker *b, struct job *j)
 {
 	const struct narinfo *ni = &j->found.auth.ni;
-	struct spool spool;
+	struct spool *spool = &j->spool;
 	int in_memory, rc = 0;
 
+	spool_close(spool);
 	if (spool_room(b->spool_fd, ni->nar_size, b->conf.spool_memory, &in_memory, &j->why) < 0 ||
 	    store_room(j, ni->nar_size, &j->why) < 0 ||
-	    spool_open(&spool, b->spool_fd, ni->nar_size, in_memory, &j->why) < 0)
+	    spool_open(spool, b->spool_fd, ni->nar_size, in_memory, &j->why) < 0)
 		return -1;
-	j->result = order_nar(b, j->places, j->place_count, j->others, ni->nar_size, ni->nar_hash, &spool, &j->why);
+	j->result = order_nar(b, j->places, j->place_count, j->others, ni->nar_size, ni->nar_hash, spool, &j->why);
 	j->fetched = b->order.fetched;
 	if (b->order.begun)
 		j->used = j->places[b->order.place];
 	switch (j->result) {
 	case ORDER_GOOD:
 		j->fetched_at = crew_now();
-		rc = install(b, j, &spool, &j->why) < 0 ? -1 : 1;
+		rc = install(b, j, spool, &j->why) < 0 ? -1 : 1;
 		break;
 	case ORDER_DIFFERENT:
 		j->different = 1;
@@ -243,7 +245,6 @@ static int attempt(struct broker *b, struct job *j)
 	default:
 		break;
 	}
-	spool_close(&spool);
 	trace_end(b, j->fetched, rc == 1);
 	return rc;
 }
@@ -394,7 +395,8 @@ static void answer(struct broker *b, struct job *j, int rc)
 
 void substitute(struct broker *b, const char *path, const char *dest)
 {
-	struct job j = { .path = path, .dest = dest, .parent_fd = -1, .links_fd = -1, .begin = crew_now() };
+	struct job j = { .path = path, .dest = dest, .parent_fd = -1, .links_fd = -1, .spool.fd = -1,
+			 .begin = crew_now() };
 	int rc = -1;
 
 	trace_begin(b, dest);
@@ -406,6 +408,7 @@ void substitute(struct broker *b, const char *path, const char *dest)
 		rc = run(b, &j);
 	j.end = crew_now();
 	answer(b, &j, rc);
+	spool_close(&j.spool); /* not earlier: half a GiB of pages takes longer to give back than an answer may wait */
 	b->job = NULL;
 	found_free(&j.found);
 	free(j.places);
