@@ -227,7 +227,8 @@ static int settings_to_fetcher(struct broker *b, struct helper *h, struct err *e
 	if (crew_send(b, h, &m, -1, e) != 0)
 		return -1;
 	for (unsigned i = 0; i < b->options.url_count; i++) {
-		m = (struct wire_msg){ .type = MSG_SERVER, .index = (uint16_t)i, .text = wire_str(b->options.urls[i]) };
+		m = (struct wire_msg){ .type = MSG_SERVER, .index = (uint16_t)i, .kind = SERVER_TRUSTED,
+					.text = wire_str(b->options.urls[i]) };
 		if (crew_send(b, h, &m, -1, e) != 0)
 			return -1;
 	}

@@ -161,6 +161,7 @@ static int send_order(struct broker *b, struct err *e)
 	struct wire_msg m = { .type = MSG_ORDER, .id = o->id, .nar_size = o->nar_size, .others = (uint8_t)o->others };
 	int sink, rc;
 
+	memcpy(m.hash_part, o->hash_part, sizeof m.hash_part);
 	for (unsigned i = 0; i < o->index_count; i++) {
 		const struct place *p = &o->places[o->index[i]];
 		struct wire_msg c = { .type = MSG_CANDIDATE, .id = o->id, .index = (uint16_t)i, .server = p->server,
@@ -284,8 +285,8 @@ static enum order_result judge(struct order *o, struct spool *spool, const uint8
 	return o->begun ? ORDER_FAILED : ORDER_EXHAUSTED;
 }
 
-enum order_result order_nar(struct broker *b, struct place *places, unsigned count, int others, uint64_t nar_size,
-			    const uint8_t nar_hash[32], struct spool *spool, struct err *e)
+enum order_result order_nar(struct broker *b, const char *hash_part, struct place *places, unsigned count, int others,
+			    uint64_t nar_size, const uint8_t nar_hash[32], struct spool *spool, struct err *e)
 {
 	struct order *o = &b->order;
 	enum order_result result;
@@ -293,6 +294,7 @@ enum order_result order_nar(struct broker *b, struct place *places, unsigned cou
 
 	order_reset(b);
 	o->places = places;
+	o->hash_part = hash_part;
 	o->nar_size = nar_size;
 	o->others = others;
 	o->out = -1;

@@ -47,6 +47,7 @@ struct order {
 	char reason[LIMIT_REASON + 160];   /* why it failed */
 	uint64_t nar_size, max_bytes;
 	int others;
+	const char *hash_part;             /* of the item: HASH_PART_BYTES */
 	const struct place *places;        /* while active */
 	uint16_t index[LIMIT_CANDIDATES];  /* of the candidates among PLACES */
 	unsigned index_count;
@@ -54,11 +55,11 @@ struct order {
 	uint32_t fetch_verified, fetch_claimed, unpack_verified, unpack_claimed; /* layers, for the audit */
 };
 
-/* order_nar(b, places, count, others, nar_size, nar_hash, spool, e): fetch, unpack and check one nar into SPOOL (opened by the
- * caller).  Places with FAILED set are left out; OTHERS: there are more servers to ask should these fail.  On ORDER_DIFFERENT and ORDER_FAILED the place that was used has been
+/* order_nar(b, hash_part, places, count, others, nar_size, nar_hash, spool, e): fetch, unpack and check one nar into
+ * SPOOL (opened by the caller).  Places with FAILED set are left out; OTHERS: there are more servers to ask should these fail.  On ORDER_DIFFERENT and ORDER_FAILED the place that was used has been
  * marked as failed.  E has the reason for anything but ORDER_GOOD. */
-enum order_result order_nar(struct broker *b, struct place *places, unsigned count, int others, uint64_t nar_size,
-			    const uint8_t nar_hash[32], struct spool *spool, struct err *e);
+enum order_result order_nar(struct broker *b, const char *hash_part, struct place *places, unsigned count, int others,
+			    uint64_t nar_size, const uint8_t nar_hash[32], struct spool *spool, struct err *e);
 
 /* order_reset(b): forget the last order, so that nothing of it gets into the next item's record. */
 void order_reset(struct broker *b);

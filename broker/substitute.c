@@ -225,7 +225,8 @@ static int attempt(struct broker *b, struct job *j)
 	    store_room(j, ni->nar_size, &j->why) < 0 ||
 	    spool_open(spool, b->spool_fd, ni->nar_size, in_memory, &j->why) < 0)
 		return -1;
-	j->result = order_nar(b, j->places, j->place_count, j->others, ni->nar_size, ni->nar_hash, spool, &j->why);
+	j->result = order_nar(b, storepath_base(j->path, strlen(j->path), b->store_dir), j->places, j->place_count, j->others,
+			      ni->nar_size, ni->nar_hash, spool, &j->why);
 	j->fetched = b->order.fetched;
 	if (b->order.begun)
 		j->used = j->places[b->order.place];

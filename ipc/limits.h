@@ -50,6 +50,15 @@
 #define LIMIT_RESOLVES 16
 /* Addresses kept of one host. */
 #define LIMIT_ADDRESSES 16
+/* An ERIS read capability as a URN, and the CID of a manifest as text: both have one length only. */
+#define LIMIT_URN 115
+#define LIMIT_CID 62
+/* Lines of narlock.conf that only the fetcher understands, their keys and their values. */
+#define LIMIT_OPTIONS_PASSED 32
+#define LIMIT_OPTION_KEY 32
+#define LIMIT_OPTION_VALUE 1024
+/* Lies of sources that one fetcher can have recorded. */
+#define LIMIT_LIARS 64
 /* Largest nar, in bytes: 1 TiB.  A NarSize above it is absurd. */
 #define LIMIT_NAR_SIZE (1ULL << 40)
 

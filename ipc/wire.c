@@ -16,7 +16,7 @@ struct field {
 	uint16_t limit;  /* of STR and BLOB */
 };
 
-#define MAX_FIELDS 6
+#define MAX_FIELDS 8
 
 struct shape {
 	uint16_t type;
@@ -35,12 +35,14 @@ static const struct shape shapes[] = {
 				     S(text, LIMIT_REASON), END } },
 	{ MSG_SETTINGS, 0, "SETTINGS", { F(U32, stall_ms), F(U32, min_rate), F(U32, connect_ms), F(U8, tls_verify),
 					 S(text, LIMIT_URL), S(text2, LIMIT_URL), END } },
-	{ MSG_SERVER, 0, "SERVER", { F(U16, index), S(text, LIMIT_URL), END } },
+	{ MSG_SERVER, 0, "SERVER", { F(U16, index), F(U8, kind), S(text, LIMIT_URL), END } },
 	{ MSG_TRUSTHOST, 0, "TRUSTHOST", { S(text, LIMIT_HOST), END } },
 	{ MSG_LOOKUP, 0, "LOOKUP", { F(U32, id), F(U16, server), F(FIX32, hash_part), END } },
 	{ MSG_CANDIDATE, 0, "CANDIDATE", { F(U32, id), F(U16, index), F(U16, server), F(U64, size),
-					   S(text, LIMIT_COMPRESSION), S(text2, LIMIT_URL), END } },
-	{ MSG_ORDER, 1, "ORDER", { F(U32, id), F(U64, nar_size), F(U64, max_bytes), F(U8, others), END } },
+					   S(text, LIMIT_COMPRESSION), S(text2, LIMIT_URL), S(eris, LIMIT_URN),
+					   S(manifest, LIMIT_CID), END } },
+	{ MSG_ORDER, 1, "ORDER", { F(U32, id), F(FIX32, hash_part), F(U64, nar_size), F(U64, max_bytes), F(U8, others),
+				   END } },
 	{ MSG_CANCEL, 0, "CANCEL", { F(U32, id), END } },
 	{ MSG_ADDRESSES, 0, "ADDRESSES", { S(text, LIMIT_HOST), F(U8, status),
 					   B(LIMIT_ADDRESSES * ADDRESS_BYTES), END } },
@@ -49,8 +51,12 @@ static const struct shape shapes[] = {
 	{ MSG_NAR_BEGIN, 0, "NAR_BEGIN", { F(U32, id), F(U16, candidate), F(U8, method), F(U64, size), END } },
 	{ MSG_NAR_PROGRESS, 0, "NAR_PROGRESS", { F(U32, id), F(U64, bytes), S(text, LIMIT_SOURCE), END } },
 	{ MSG_NAR_END, 0, "NAR_END", { F(U32, id), F(U8, status), F(U16, candidate), F(U64, bytes),
-				       S(text, LIMIT_REASON), END } },
+				       F(U32, missed), F(U32, repaired), F(U32, reinserted), S(text, LIMIT_REASON), END } },
 	{ MSG_RESOLVE, 0, "RESOLVE", { S(text, LIMIT_HOST), END } },
+	{ MSG_OPTION, 0, "OPTION", { S(text, LIMIT_OPTION_KEY), S(text2, LIMIT_OPTION_VALUE), END } },
+	{ MSG_PROBE, 0, "PROBE", { F(U32, id), S(text, LIMIT_URN), S(text2, LIMIT_CID), END } },
+	{ MSG_PROBED, 0, "PROBED", { F(U32, id), F(U8, status), END } },
+	{ MSG_LIAR, 0, "LIAR", { S(text, LIMIT_SOURCE), S(text2, LIMIT_REASON), END } },
 	{ MSG_UNPACK, 0, "UNPACK", { F(U8, method), F(U64, max_bytes), F(U8, window_log), F(U32, dictionary), END } },
 	{ MSG_UNPACKED, 0, "UNPACKED", { F(U8, status), F(U64, bytes), F(U64, out), S(text, LIMIT_REASON), END } },
 	{ MSG_LOOKUP_HOST, 0, "LOOKUP_HOST", { S(text, LIMIT_HOST), END } },

@@ -9,7 +9,7 @@
 #include "ipc/err.h"
 #include "ipc/limits.h"
 
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 
 enum wire_type {
 	MSG_SEALED = 0x01,
@@ -29,6 +29,10 @@ enum wire_type {
 	MSG_RESOLVE = 0x1d,
 	MSG_UNPACK = 0x20,
 	MSG_UNPACKED = 0x23,
+	MSG_OPTION = 0x50,
+	MSG_PROBE = 0x52,
+	MSG_PROBED = 0x51,
+	MSG_LIAR = 0x53,
 	MSG_LOOKUP_HOST = 0x30,
 	MSG_HOST_ADDRESSES = 0x31,
 	MSG_SPAWN = 0x40,
@@ -41,6 +45,8 @@ enum wire_type {
 
 enum narinfo_status { NARINFO_FOUND, NARINFO_ABSENT, NARINFO_FAILED, NARINFO_DEAD };
 enum nar_status { NAR_DONE, NAR_FAILED, NAR_EXHAUSTED, NAR_CANCELLED };
+enum server_kind { SERVER_TRUSTED, SERVER_UNTRUSTED, SERVER_INDEX };
+enum probe_status { PROBE_ABSENT, PROBE_FOUND };
 enum unpack_status { UNPACK_DONE, UNPACK_FAILED };
 enum nar_method { METHOD_NONE = 1, METHOD_GZIP, METHOD_LZIP, METHOD_ZSTD };
 enum helper_kind { KIND_FETCH = 1, KIND_UNPACK, KIND_RESOLVE };
@@ -61,9 +67,9 @@ struct wire_bytes {
  * The fields are shared by name: `id' is the same member in every message that has an id. */
 struct wire_msg {
 	uint16_t type;
-	uint8_t status;     /* NARINFO_END, NAR_END, UNPACKED, ADDRESSES, HOST_ADDRESSES */
+	uint8_t status;     /* NARINFO_END, NAR_END, PROBED, UNPACKED, ADDRESSES, HOST_ADDRESSES */
 	uint8_t method;     /* NAR_BEGIN, UNPACK */
-	uint8_t kind;       /* SPAWN, SPAWNED, REFUSED: enum helper_kind */
+	uint8_t kind;       /* SPAWN, SPAWNED, REFUSED: enum helper_kind; SERVER: enum server_kind */
 	uint8_t which;      /* CHANNEL: the helper's descriptor number */
 	uint8_t tls_verify; /* SETTINGS */
 	uint8_t others;     /* ORDER */
@@ -72,19 +78,21 @@ struct wire_msg {
 	uint16_t server;    /* LOOKUP, CANDIDATE */
 	uint16_t candidate; /* NAR_BEGIN, NAR_END */
 	uint16_t version, landlock_abi, filter_len; /* SEALED */
-	uint32_t id;        /* LOOKUP ... NAR_END */
+	uint32_t id;        /* LOOKUP ... NAR_END, PROBE, PROBED */
 	uint32_t layers;    /* SEALED */
 	uint32_t ttl;       /* NARINFO_END */
 	uint32_t stall_ms, min_rate, connect_ms; /* SETTINGS */
+	uint32_t missed, repaired, reinserted; /* NAR_END: blocks */
 	uint32_t dictionary; /* UNPACK */
 	uint32_t slot, pid, error, wait_status; /* spawner */
 	uint64_t nar_size, max_bytes; /* ORDER; UNPACK: max_bytes is max_out */
 	uint64_t size;      /* CANDIDATE: file_size; NAR_BEGIN */
 	uint64_t bytes;     /* NAR_PROGRESS, NAR_END; UNPACKED: in */
 	uint64_t out;       /* UNPACKED */
-	uint8_t hash_part[HASH_PART_BYTES]; /* LOOKUP */
-	struct wire_bytes text;  /* the first str: url, host, reason, note, source, http_proxy, compression */
-	struct wire_bytes text2; /* the second str: https_proxy; url of CANDIDATE */
+	uint8_t hash_part[HASH_PART_BYTES]; /* LOOKUP, ORDER */
+	struct wire_bytes text;  /* the first str: url, host, reason, note, source, http_proxy, compression, key, eris of PROBE */
+	struct wire_bytes text2; /* the second str: https_proxy; url of CANDIDATE; value; manifest of PROBE; reason of LIAR */
+	struct wire_bytes eris, manifest; /* CANDIDATE */
 	struct wire_bytes blob;  /* data, addresses */
 };
 

@@ -20,6 +20,7 @@
 /* Descriptors: 64 requests, a nar, 32 kept connections, ours: far below this. */
 #define FETCH_FILES 192
 
+struct blockconf;
 struct lookups;
 struct order;
 struct out_frame;
@@ -39,6 +40,7 @@ struct settings {
 
 struct server {
 	struct url url;
+	uint8_t kind;                  /* enum server_kind */
 	char refusal[LIMIT_REASON + 1]; /* why it cannot be asked at all; "" if it can */
 };
 
@@ -54,6 +56,7 @@ struct fetch {
 	struct settings settings;
 	struct server servers[LIMIT_SERVERS];
 	size_t nservers;
+	struct blockconf *blocks;  /* what OPTION frames say, see blockconf.h */
 	char trusted[LIMIT_TRUSTHOSTS][LIMIT_HOST + 1];
 	size_t ntrusted;
 	struct hosts hosts;

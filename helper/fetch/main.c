@@ -16,6 +16,8 @@
 
 #include "helper/common/logline.h"
 #include "helper/common/seal.h"
+#include "helper/eris/block.h"
+#include "helper/fetch/blockconf.h"
 #include "helper/fetch/lookup.h"
 #include "helper/fetch/nar.h"
 #include "helper/fetch/serve.h"
@@ -189,7 +191,7 @@ main(void)
 	(void)syscall(SYS_close_range, CONTROL + 1, ~0u, 0);
 	open_files(f);
 	if (warm_up(f, &e) != 0 || hosts_init(&f->hosts, &e) != 0 || lookup_init(f, &e) != 0 ||
-	    nar_init(f, &e) != 0 || lock(f, &e) != 0 || serve(f, &e) != 0) {
+	    nar_init(f, &e) != 0 || (f->blocks = blockconf_new(&e)) == NULL || block_init(&e) != 0 || lock(f, &e) != 0 || serve(f, &e) != 0) {
 		logline("%s", e.text);
 		_exit(1);
 	}

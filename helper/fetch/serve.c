@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "helper/common/logline.h"
+#include "helper/fetch/blockconf.h"
 #include "helper/fetch/lookup.h"
 #include "helper/fetch/nar.h"
 #include "helper/fetch/serve.h"
@@ -83,6 +84,9 @@ on_server(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 	(void)fd;
 	if (m->index != f->nservers || f->nservers >= LIMIT_SERVERS)
 		return err_set(e, "SERVER %u out of order", m->index);
+	if (m->kind > SERVER_INDEX)
+		return err_set(e, "SERVER %u of kind %u", m->index, m->kind);
+	s->kind = m->kind;
 	f->nservers++;
 	wire_copy(text, sizeof text, m->text);
 	if (url_parse(&s->url, text, &why) == 0)
@@ -103,6 +107,13 @@ on_trusthost(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 		return err_set(e, "more than %d TRUSTHOST", LIMIT_TRUSTHOSTS);
 	wire_copy(f->trusted[f->ntrusted++], LIMIT_HOST + 1, m->text);
 	return 0;
+}
+
+static int
+on_option(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
+{
+	(void)fd;
+	return blockconf_option(f->blocks, m, e);
 }
 
 static int
@@ -150,6 +161,7 @@ static const struct rule {
 	{ MSG_SETTINGS, BEFORE_SETTINGS, on_settings },
 	{ MSG_SERVER, SETTING_UP, on_server },
 	{ MSG_TRUSTHOST, SETTING_UP, on_trusthost },
+	{ MSG_OPTION, SETTING_UP, on_option },
 	{ MSG_LOOKUP, SETTING_UP | WORKING, on_lookup },
 	{ MSG_CANDIDATE, SETTING_UP | WORKING, on_candidate },
 	{ MSG_ORDER, WORKING, nar_order },

@@ -50,9 +50,13 @@ def decode(b):
         m = dict(t="PROGRESS", id=r.n("I"), bytes=r.n("Q"), source=r.s().decode("ascii"))
     elif t == 0x1b:
         m = dict(t="NAREND", id=r.n("I"), status=r.n("B"), candidate=r.n("H"), bytes=r.n("Q"),
-                 reason=r.s().decode("ascii"))
+                 missed=r.n("I"), repaired=r.n("I"), reinserted=r.n("I"), reason=r.s().decode("ascii"))
     elif t == 0x1d:
         m = dict(t="RESOLVE", host=r.s().decode("ascii"))
+    elif t == 0x51:
+        m = dict(t="PROBED", id=r.n("I"), status=r.n("B"))
+    elif t == 0x53:
+        m = dict(t="LIAR", source=r.s().decode("ascii"), reason=r.s().decode("ascii"))
     elif t == 0x31:
         m = dict(t="HOST_ADDRESSES", host=r.s(), status=r.n("B"), addresses=r.s())
     else:
@@ -123,8 +127,14 @@ class Helper:
     def settings(self, stall=5000, rate=0, connect=10000, verify=1, http="", https=""):
         self.raw(struct.pack(">HIIIB", 0x10, stall, rate, connect, verify) + s(http) + s(https))
 
-    def server(self, index, url):
-        self.raw(struct.pack(">HH", 0x12, index) + s(url))
+    def server(self, index, url, kind=0):
+        self.raw(struct.pack(">HHB", 0x12, index, kind) + s(url))
+
+    def option(self, key, value):
+        self.raw(struct.pack(">H", 0x50) + s(key) + s(value))
+
+    def probe(self, ident, eris, manifest=""):
+        self.raw(struct.pack(">HI", 0x52, ident) + s(eris) + s(manifest))
 
     def trusthost(self, host):
         self.raw(struct.pack(">H", 0x14) + s(host))
@@ -132,11 +142,13 @@ class Helper:
     def lookup(self, ident, server, part):
         self.raw(struct.pack(">HIH", 0x16, ident, server) + part.encode())
 
-    def candidate(self, ident, index, server, size, compression, url):
-        self.raw(struct.pack(">HIHHQ", 0x18, ident, index, server, size) + s(compression) + s(url))
+    def candidate(self, ident, index, server, size, compression, url, eris="", manifest=""):
+        self.raw(struct.pack(">HIHHQ", 0x18, ident, index, server, size) + s(compression) + s(url) + s(eris) +
+                 s(manifest))
 
-    def order(self, ident, nar_size, max_bytes, fd, others=0):
-        self.raw(struct.pack(">HIQQB", 0x1a, ident, nar_size, max_bytes, others), [fd])
+    def order(self, ident, nar_size, max_bytes, fd, others=0, part=None):
+        self.raw(struct.pack(">HI", 0x1a, ident) + (part or hash_part(0)).encode() +
+                 struct.pack(">QQB", nar_size, max_bytes, others), [fd])
 
     def cancel(self, ident):
         self.raw(struct.pack(">HI", 0x1c, ident))
@@ -167,7 +179,7 @@ class Helper:
 
     def sealed(self):
         m = self.recv()
-        assert m["t"] == "SEALED" and m["version"] == 1, m
+        assert m["t"] == "SEALED" and m["version"] == 2, m
         return m
 
     def ready(self, servers=(), trust=(), **settings):

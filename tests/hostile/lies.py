@@ -15,7 +15,7 @@ def text(s):
 
 
 # Frames as ipc/PROTOCOL.md has them, not as wire.c has them.
-def sealed(version=1, layers=0xffff):
+def sealed(version=2, layers=0xffff):
     return f"send 0001 {u(version, 2)} {u(layers, 4)} 0006 0040 0000\n"
 
 
@@ -40,7 +40,7 @@ def progress(count, id_="$i"):
 
 
 def nar_end(status_=0, count=0, candidate=0, reason="", id_="$i"):
-    return f"send 001b {id_} {u(status_, 1)} {u(candidate, 2)} {u(count, 8)} {text(reason)}\n"
+    return f"send 001b {id_} {u(status_, 1)} {u(candidate, 2)} {u(count, 8)} {u(0, 12)} {text(reason)}\n"
 
 
 def resolve(host):
@@ -154,7 +154,7 @@ def fetch_cases():
         "fetch", start="exit 0\n", event=None, wrap=(lambda m: f"{m.bed.tools}/simulate", "none", "0"))
     yield "seal: two threads", at_start("thread\n" + ALIVE, "Threads is 2, not 1")
     yield "seal: not in time", once("fetch", start="weak\nhang\n", reason="did not seal itself in time", wait=15)
-    yield "seal: wrong version", at_start("weak\n" + sealed(version=2), "it speaks version 2")
+    yield "seal: wrong version", at_start("weak\n" + sealed(version=3), "it speaks version 3")
     yield "seal: twice", lying("fetch", lambda i, m: fetcher(sealed()), reason="SEALED is not allowed")
     yield "seal: something else first", at_start("weak\n" + resolve("localhost"), "RESOLVE is not allowed")
     yield "seal: lie once, then honest", once("fetch", start=sealed() + "hang\n", reason="Seccomp is 0")

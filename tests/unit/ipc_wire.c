@@ -26,19 +26,23 @@ static const struct message {
 } messages[] = {
 	{ 0x01, "SEALED", "vlafT", 0, 240, 0, 0 },
 	{ 0x10, "SETTINGS", "123tTU", 0, 2048, 2048, 0 },
-	{ 0x12, "SERVER", "iT", 0, 2048, 0, 0 },
+	{ 0x12, "SERVER", "ikT", 0, 2048, 0, 0 },
 	{ 0x14, "TRUSTHOST", "T", 0, 255, 0, 0 },
 	{ 0x16, "LOOKUP", "ISh", 0, 0, 0, 0 },
-	{ 0x18, "CANDIDATE", "IiSzTU", 0, 16, 2048, 0 },
-	{ 0x1a, "ORDER", "InMy", 1, 0, 0, 0 },
+	{ 0x18, "CANDIDATE", "IiSzTUEC", 0, 16, 2048, 0 },
+	{ 0x1a, "ORDER", "IhnMy", 1, 0, 0, 0 },
 	{ 0x1c, "CANCEL", "I", 0, 0, 0, 0 },
 	{ 0x1e, "ADDRESSES", "TsB", 0, 255, 0, 272 },
 	{ 0x13, "NARINFO_PART", "IB", 0, 0, 0, 61440 },
 	{ 0x15, "NARINFO_END", "IsLT", 0, 240, 0, 0 },
 	{ 0x17, "NAR_BEGIN", "Icmz", 0, 0, 0, 0 },
 	{ 0x19, "NAR_PROGRESS", "IbT", 0, 64, 0, 0 },
-	{ 0x1b, "NAR_END", "IscbT", 0, 240, 0, 0 },
+	{ 0x1b, "NAR_END", "Iscb456T", 0, 240, 0, 0 },
 	{ 0x1d, "RESOLVE", "T", 0, 255, 0, 0 },
+	{ 0x50, "OPTION", "TU", 0, 32, 1024, 0 },
+	{ 0x52, "PROBE", "ITU", 0, 115, 62, 0 },
+	{ 0x51, "PROBED", "Is", 0, 0, 0, 0 },
+	{ 0x53, "LIAR", "TU", 0, 64, 240, 0 },
 	{ 0x20, "UNPACK", "mMWD", 0, 0, 0, 0 },
 	{ 0x23, "UNPACKED", "sboT", 0, 240, 0, 0 },
 	{ 0x30, "LOOKUP_HOST", "T", 0, 255, 0, 0 },
@@ -60,10 +64,11 @@ static struct wire_msg sample(uint16_t type)
 		.window_log = 0x16, .index = 0x2122, .server = 0x2324, .candidate = 0x2526, .version = 0x2728,
 		.landlock_abi = 0x292a, .filter_len = 0x2b2c, .id = 0x31323334, .layers = 0x35363738,
 		.ttl = 0x393a3b3c, .stall_ms = 0x3d3e3f40, .min_rate = 0x41424344, .connect_ms = 0x45464748,
-		.dictionary = 0x494a4b4c, .slot = 0x51525354, .pid = 0x55565758, .error = 0x595a5b5c,
+		.dictionary = 0x494a4b4c, .missed = 0x4d4e4f50, .repaired = 0x01020304, .reinserted = 0x05060708, .slot = 0x51525354, .pid = 0x55565758, .error = 0x595a5b5c,
 		.wait_status = 0x5d5e5f60, .nar_size = 0x6162636465666768, .max_bytes = 0x696a6b6c6d6e6f70,
 		.size = 0x7172737475767778, .bytes = 0x8182838485868788, .out = 0x898a8b8c8d8e8f90,
 		.text = wire_str("first"), .text2 = wire_str("the second \xc3\xa9"),
+		.eris = wire_str("urn:eris:"), .manifest = wire_str("bafy"),
 		.blob = { (const uint8_t *)"\0\1\177\377b", 5 },
 	};
 
@@ -108,6 +113,9 @@ static size_t put_field(uint8_t *p, char field, const struct wire_msg *m)
 	case '1': return put(p, m->stall_ms, 4);
 	case '2': return put(p, m->min_rate, 4);
 	case '3': return put(p, m->connect_ms, 4);
+	case '4': return put(p, m->missed, 4);
+	case '5': return put(p, m->repaired, 4);
+	case '6': return put(p, m->reinserted, 4);
 	case 'D': return put(p, m->dictionary, 4);
 	case 'x': return put(p, m->slot, 4);
 	case 'p': return put(p, m->pid, 4);
@@ -121,6 +129,8 @@ static size_t put_field(uint8_t *p, char field, const struct wire_msg *m)
 	case 'h': memcpy(p, m->hash_part, 32); return 32;
 	case 'T': return put_bytes(p, m->text);
 	case 'U': return put_bytes(p, m->text2);
+	case 'E': return put_bytes(p, m->eris);
+	case 'C': return put_bytes(p, m->manifest);
 	case 'B': return put_bytes(p, m->blob);
 	default: fail_msg("no field %c", field); return 0;
 	}
