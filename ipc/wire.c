@@ -57,6 +57,8 @@ static const struct shape shapes[] = {
 	{ MSG_PROBE, 0, "PROBE", { F(U32, id), S(text, LIMIT_URN), S(text2, LIMIT_CID), END } },
 	{ MSG_PROBED, 0, "PROBED", { F(U32, id), F(U8, status), END } },
 	{ MSG_LIAR, 0, "LIAR", { S(text, LIMIT_SOURCE), S(text2, LIMIT_REASON), END } },
+	{ MSG_CHECK, 0, "CHECK", { END } },
+	{ MSG_CHECKED, 0, "CHECKED", { F(U8, status), S(text, LIMIT_SOURCE), S(text2, LIMIT_REASON), END } },
 	{ MSG_UNPACK, 0, "UNPACK", { F(U8, method), F(U64, max_bytes), F(U8, window_log), F(U32, dictionary), END } },
 	{ MSG_UNPACKED, 0, "UNPACKED", { F(U8, status), F(U64, bytes), F(U64, out), S(text, LIMIT_REASON), END } },
 	{ MSG_LOOKUP_HOST, 0, "LOOKUP_HOST", { S(text, LIMIT_HOST), END } },

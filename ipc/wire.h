@@ -33,6 +33,8 @@ enum wire_type {
 	MSG_PROBE = 0x52,
 	MSG_PROBED = 0x51,
 	MSG_LIAR = 0x53,
+	MSG_CHECK = 0x54,
+	MSG_CHECKED = 0x55,
 	MSG_LOOKUP_HOST = 0x30,
 	MSG_HOST_ADDRESSES = 0x31,
 	MSG_SPAWN = 0x40,
@@ -47,6 +49,7 @@ enum narinfo_status { NARINFO_FOUND, NARINFO_ABSENT, NARINFO_FAILED, NARINFO_DEA
 enum nar_status { NAR_DONE, NAR_FAILED, NAR_EXHAUSTED, NAR_CANCELLED };
 enum server_kind { SERVER_TRUSTED, SERVER_UNTRUSTED, SERVER_INDEX };
 enum probe_status { PROBE_ABSENT, PROBE_FOUND };
+enum check_status { CHECK_USABLE, CHECK_NOTE, CHECK_USELESS, CHECK_SUM };
 enum unpack_status { UNPACK_DONE, UNPACK_FAILED };
 enum nar_method { METHOD_NONE = 1, METHOD_GZIP, METHOD_LZIP, METHOD_ZSTD };
 enum helper_kind { KIND_FETCH = 1, KIND_UNPACK, KIND_RESOLVE };
@@ -67,7 +70,7 @@ struct wire_bytes {
  * The fields are shared by name: `id' is the same member in every message that has an id. */
 struct wire_msg {
 	uint16_t type;
-	uint8_t status;     /* NARINFO_END, NAR_END, PROBED, UNPACKED, ADDRESSES, HOST_ADDRESSES */
+	uint8_t status;     /* NARINFO_END, NAR_END, PROBED, CHECKED, UNPACKED, ADDRESSES, HOST_ADDRESSES */
 	uint8_t method;     /* NAR_BEGIN, UNPACK */
 	uint8_t kind;       /* SPAWN, SPAWNED, REFUSED: enum helper_kind; SERVER: enum server_kind */
 	uint8_t which;      /* CHANNEL: the helper's descriptor number */
@@ -91,7 +94,7 @@ struct wire_msg {
 	uint64_t out;       /* UNPACKED */
 	uint8_t hash_part[HASH_PART_BYTES]; /* LOOKUP, ORDER */
 	struct wire_bytes text;  /* the first str: url, host, reason, note, source, http_proxy, compression, key, eris of PROBE */
-	struct wire_bytes text2; /* the second str: https_proxy; url of CANDIDATE; value; manifest of PROBE; reason of LIAR */
+	struct wire_bytes text2; /* the second str: https_proxy; url of CANDIDATE; value; manifest of PROBE; reason of LIAR, CHECKED */
 	struct wire_bytes eris, manifest; /* CANDIDATE */
 	struct wire_bytes blob;  /* data, addresses */
 };

@@ -43,6 +43,8 @@ static const struct message {
 	{ 0x52, "PROBE", "ITU", 0, 115, 62, 0 },
 	{ 0x51, "PROBED", "Is", 0, 0, 0, 0 },
 	{ 0x53, "LIAR", "TU", 0, 64, 240, 0 },
+	{ 0x54, "CHECK", "", 0, 0, 0, 0 },
+	{ 0x55, "CHECKED", "sTU", 0, 64, 240, 0 },
 	{ 0x20, "UNPACK", "mMWD", 0, 0, 0, 0 },
 	{ 0x23, "UNPACKED", "sboT", 0, 240, 0, 0 },
 	{ 0x30, "LOOKUP_HOST", "T", 0, 255, 0, 0 },
