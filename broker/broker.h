@@ -42,6 +42,7 @@ struct broker {
 	struct order order;
 	struct job *job;              /* the substitute under way (substitute.c) */
 	struct query *query;          /* the query under way (agent.c) */
+	int checking;                 /* the fetcher is trying the sources of blocks (selfcheck.c) */
 	struct trace trace;
 	struct audit audit;
 	struct record records;

@@ -12,6 +12,7 @@
 
 #include "broker/broker.h"
 #include "broker/log.h"
+#include "broker/selfcheck.h"
 #include "ipc/layers.h"
 
 /* A helper that takes longer than this to seal itself is given up. */
@@ -349,6 +350,7 @@ static const struct rule {
 	{ MSG_NAR_BEGIN, KIND_FETCH, HELPER_ORDERED, order_on_begin },
 	{ MSG_NAR_PROGRESS, KIND_FETCH, HELPER_ORDERED | HELPER_STREAMING, order_on_progress },
 	{ MSG_NAR_END, KIND_FETCH, HELPER_ORDERED | HELPER_STREAMING, order_on_end },
+	{ MSG_CHECKED, KIND_FETCH, HELPER_READY, selfcheck_on_checked },
 	{ MSG_RESOLVE, KIND_FETCH, HELPER_READY | HELPER_ORDERED | HELPER_STREAMING, on_resolve },
 	{ MSG_UNPACKED, KIND_UNPACK, HELPER_STREAMING, order_on_unpacked },
 	{ MSG_HOST_ADDRESSES, KIND_RESOLVE, HELPER_READY, on_host_addresses },

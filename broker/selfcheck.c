@@ -13,6 +13,9 @@ static const char *const modes[] = { "root", "rootless-namespace", "rootless-low
 /* A store item that no server has. */
 #define NO_ITEM "00000000000000000000000000000000-narlock-self-check"
 
+/* Every source has its own time to answer; after this many milliseconds something else is wrong. */
+#define BLOCKS_MS 60000
+
 /* The worst found so far, and the first reason for it. */
 struct verdict {
 	unsigned level; /* 0 good, 1 degraded, 2 unsafe */
@@ -78,6 +81,40 @@ static void url_lines(struct broker *b)
 	b->options = all;
 }
 
+int selfcheck_on_checked(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
+{
+	static const char *const words[] = { "usable", "note", "useless", "sum" };
+	char source[LIMIT_SOURCE + 1], reason[LIMIT_REASON + 1];
+
+	(void)h;
+	if (!b->checking || m->status > CHECK_SUM)
+		return err_set(e, "CHECKED that nobody asked for, or of status %u", m->status);
+	wire_copy(source, sizeof source, m->text);
+	wire_copy(reason, sizeof reason, m->text2);
+	printf("blocks %s %s%s%s\n", words[m->status], source, source[0] != '\0' ? ": " : "", reason);
+	b->checking = m->status != CHECK_SUM;
+	return 0;
+}
+
+/* What the sources are and what is wrong with one is the fetcher's knowledge; it is only passed on. */
+static void blocks_lines(struct broker *b)
+{
+	struct wire_msg m = { .type = MSG_CHECK };
+	int64_t end = crew_now() + BLOCKS_MS;
+	struct helper *h;
+	struct err e;
+
+	if ((h = crew_ready(b, KIND_FETCH, &e)) == NULL || crew_send(b, h, &m, -1, &e) != 0)
+		return;
+	b->checking = 1;
+	while (b->checking && crew_find(b, KIND_FETCH, HELPER_READY) == h && crew_now() < end)
+		if (crew_step(b, -1, 1000) < 0)
+			break;
+	if (b->checking)
+		printf("blocks useless the fetcher did not finish its check\n");
+	b->checking = 0;
+}
+
 int selfcheck(struct broker *b, const struct confinement *c, int urls)
 {
 	static const char *const levels[] = { "good", "degraded", "unsafe" };
@@ -101,8 +138,10 @@ int selfcheck(struct broker *b, const struct confinement *c, int urls)
 			worse(&v, 1, "required-layers is lowered: helpers run as the daemon's user");
 		if (b->acl.count == 0)
 			worse(&v, 1, "no key is authorised");
-		if (urls && v.level < 2)
+		if (urls && v.level < 2) {
 			url_lines(b);
+			blocks_lines(b);
+		}
 	}
 	printf("verdict %s%s%s\n", levels[v.level], v.why[0] != '\0' ? " " : "", v.why);
 	(void)fflush(stdout);

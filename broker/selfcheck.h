@@ -5,9 +5,16 @@
 
 struct broker;
 struct confinement;
+struct err;
+struct helper;
+struct wire_msg;
 
 /* selfcheck(b, c, urls): print lines `KEY VALUE...' on descriptor 1 for `narlock doctor', the last one `verdict ...'.  With
- * URLS each substitute server is asked for a store item that does not exist.  Returns 0 good, 1 degraded, 2 unsafe. */
+ * URLS each substitute server is asked for a store item that does not exist, and each source of blocks is tried.  Returns
+ * 0 good, 1 degraded, 2 unsafe. */
 int selfcheck(struct broker *b, const struct confinement *c, int urls);
+
+/* The handler of CHECKED (crew.c). */
+int selfcheck_on_checked(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e);
 
 #endif
