@@ -49,6 +49,15 @@ static long key_count(const char *line)
 	return start != NULL && start < keys && *start >= '0' && *start <= '9' ? strtol(start, NULL, 10) : -1;
 }
 
+/* "blocks WORD ...": a source that is not there and need not be is a note, one that somebody has written down and that
+ * does not work is more; the sum adds nothing to that. */
+static enum finding blocks_finding(const char *line)
+{
+	if (starts(line, "blocks usable") || (starts(line, "blocks sum") && !starts(line, "blocks sum 0")))
+		return FINDING_OK;
+	return starts(line, "blocks useless") ? FINDING_DEGRADED : FINDING_NOTE;
+}
+
 enum finding selfcheck_finding(const char *line)
 {
 	if (starts(line, "config"))
@@ -59,6 +68,8 @@ enum finding selfcheck_finding(const char *line)
 		return has_word(line, "failed") ? FINDING_UNSAFE : FINDING_OK;
 	if (starts(line, "url"))
 		return has_word(line, "reachable") ? FINDING_OK : FINDING_DEGRADED;
+	if (starts(line, "blocks"))
+		return blocks_finding(line);
 	if (starts(line, "mode") || starts(line, "broker"))
 		return FINDING_OK;
 	if (starts(line, "verdict"))
