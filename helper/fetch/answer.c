@@ -87,6 +87,10 @@ content_range(struct answer *a, struct text t)
 
 	if (!skip(&t, "bytes "))
 		return;
+	if (skip(&t, "*/")) {
+		a->range_total = whole_number(t);
+		return;
+	}
 	start = number(&t);
 	if (start < 0 || !skip(&t, "-") || (end = number(&t)) < start || !skip(&t, "/"))
 		return;
@@ -131,11 +135,29 @@ retry_after(struct answer *a, struct text t, int64_t now)
 		a->retry_after = when > now ? when - now : 0;
 }
 
+/* Cut to fit, with '?' for what is not printable: it is text for people and for comparing words. */
+static void
+keep_error(struct answer *a, struct text t)
+{
+	size_t n = t.len < ANSWER_ERROR ? t.len : ANSWER_ERROR;
+
+	for (size_t i = 0; i < n; i++)
+		a->stream_error[i] = t.p[i];
+	for (size_t i = 0; i < n; i++)
+		if (t.p[i] < ' ' || t.p[i] > '~')
+			a->stream_error[i] = '?';
+	a->stream_error[n] = '\0';
+}
+
 static void
 field(struct answer *a, struct text name, struct text value, int64_t now)
 {
 #define IS(s) (name.len == sizeof(s) - 1 && strncasecmp(name.p, s, sizeof(s) - 1) == 0)
-	if (IS("content-length"))
+	if (IS("x-stream-error"))
+		keep_error(a, value);
+	else if (a->ended) /* a trailer must not change what the header said */
+		return;
+	else if (IS("content-length"))
 		a->length = whole_number(value);
 	else if (IS("content-range"))
 		content_range(a, value);
@@ -151,6 +173,8 @@ field(struct answer *a, struct text name, struct text value, int64_t now)
 		keep(a->etag, sizeof a->etag, value);
 	else if (IS("last-modified"))
 		keep(a->modified, sizeof a->modified, value);
+	else if (IS("content-encoding"))
+		keep(a->encoding, sizeof a->encoding, value);
 	else if (IS("location"))
 		keep(a->location, sizeof a->location, value);
 	else if (IS("x-baking"))
@@ -189,6 +213,8 @@ answer_line(struct answer *a, const char *line, size_t len, int64_t now)
 		status_line(a, t);
 		return 0;
 	}
+	if (t.len == 0)
+		a->ended = 1;
 	colon = t.len > 0 ? memchr(t.p, ':', t.len) : NULL;
 	if (colon != NULL) {
 		struct text name = { t.p, (size_t)(colon - t.p) };

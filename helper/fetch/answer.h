@@ -10,6 +10,8 @@
 
 #define ANSWER_ETAG 160
 #define ANSWER_DATE 40
+#define ANSWER_WORD 32
+#define ANSWER_ERROR 160
 
 /* The header of one response.  Texts that are too long, badly formed or not printable are left empty,
  * numbers that make no sense at -1: a server can only lose features by writing nonsense. */
@@ -18,15 +20,18 @@ struct answer {
 	uint8_t baking;       /* X-Baking: guix publish makes it right now */
 	uint8_t chunked;      /* Transfer-Encoding: the body says itself where it ends */
 	uint8_t ranges;       /* Accept-Ranges: 0 not told, 1 bytes, 2 none */
+	uint8_t ended;        /* the empty line was there: what comes later are trailers */
 	int64_t length;       /* Content-Length */
 	int64_t range_start;  /* Content-Range: bytes START-END/TOTAL */
 	int64_t range_end;
-	int64_t range_total;  /* -1 also for '*' */
+	int64_t range_total;  /* -1 also for '*'; may come alone, with a 416 */
 	int64_t max_age;      /* seconds, of Cache-Control */
 	int64_t retry_after;  /* seconds from now */
 	size_t bytes;         /* of all header lines so far, informational responses included */
 	char etag[ANSWER_ETAG + 1];
 	char modified[ANSWER_DATE + 1];
+	char encoding[ANSWER_WORD + 1];      /* Content-Encoding */
+	char stream_error[ANSWER_ERROR + 1]; /* X-Stream-Error, mostly a trailer; too long ones are cut */
 	char location[LIMIT_URL + 1];
 };
 

@@ -17,8 +17,8 @@
 #define NARLOCK_VERSION "0.1"
 #endif
 
-/* Descriptors: 64 requests, a nar, 32 kept connections, ours: far below this. */
-#define FETCH_FILES 192
+/* Descriptors: 256 requests for blocks, 64 others, a nar, kept connections (at most 320 in all), ours: below this. */
+#define FETCH_FILES 512
 
 struct blockconf;
 struct lookups;
@@ -53,6 +53,7 @@ struct fetch {
 	int64_t clock;    /* seconds since 1970, likewise */
 	CURLM *multi;
 	uint8_t sockets[FETCH_FILES]; /* which descriptors are connections */
+	uint64_t connects;            /* connections made to sources of blocks */
 	struct settings settings;
 	struct server servers[LIMIT_SERVERS];
 	size_t nservers;

@@ -68,6 +68,19 @@ needs_no_question(const char *name)
 	    inet_pton(AF_INET6, name, &any) == 1;
 }
 
+int
+hosts_local(const char *name)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+
+	if (inet_pton(AF_INET, name, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == 127;
+	if (inet_pton(AF_INET6, name, &v6) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&v6);
+	return strcmp(name, "localhost") == 0;
+}
+
 enum host_state
 hosts_need(struct hosts *h, const char *name, uint64_t now, const char **addresses)
 {

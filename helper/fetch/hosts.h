@@ -50,6 +50,9 @@ struct hosts {
 int hosts_init(struct hosts *h, struct err *e);
 void hosts_free(struct hosts *h);
 
+/* hosts_local(name): whether it is loopback as it stands there ("localhost", 127.x.x.x, ::1). */
+int hosts_local(const char *name);
+
 /* hosts_need(h, name, now, addresses): may a transfer to NAME start?  HOST_READY: *ADDRESSES is the list to pin,
  * valid until the next call, or NULL when the name needs none (an address, "localhost").  HOST_WAITING: a
  * question is noted, ask again later.  HOST_UNKNOWN: there is no such host. */

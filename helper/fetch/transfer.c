@@ -5,20 +5,26 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "helper/fetch/transfer.h"
 
-/* Idle connections kept for the next item. */
-#define KEPT_CONNECTIONS 32L
+/* Idle connections kept for the next item: as many as there can be requests for blocks, or libcurl would close
+ * most of them after each block. */
+#define KEPT_CONNECTIONS 320L
 /* Requests on one HTTP/2 connection. */
 #define STREAMS 64L
 /* A narinfo has one or two KiB; a nar wants few system calls. */
 #define LOOKUP_BUFFER 16384L
 #define NAR_BUFFER (512L * 1024)
+/* There are hundreds of them: memory counts more than system calls. */
+#define BLOCK_BUFFER 16384L
+/* The least that libcurl takes. */
+#define UPLOAD_BUFFER 16384L
 
-/* The only way to a socket: the flags that the policy names, whatever this version of libcurl would use, and
- * TCP only. */
+/* The only way to a socket: the flags that the policy names, whatever this version of libcurl would use; TCP, or the
+ * unix socket of an IPFS daemon that narlock.conf names. */
 static curl_socket_t
 open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *a)
 {
@@ -26,9 +32,11 @@ open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *a)
 	int type = a->socktype & ~(SOCK_CLOEXEC | SOCK_NONBLOCK), fd; /* newer libcurl wants SOCK_CLOEXEC, too */
 
 	if (purpose != CURLSOCKTYPE_IPCXN || type != SOCK_STREAM ||
-	    (a->family != AF_INET && a->family != AF_INET6))
+	    (a->family != AF_INET && a->family != AF_INET6 && a->family != AF_UNIX))
 		return CURL_SOCKET_BAD;
-	fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+	if (a->family == AF_UNIX) /* the one length that the policy knows; the path ends with its NUL */
+		a->addrlen = sizeof(struct sockaddr_un);
+	fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, a->family == AF_UNIX ? 0 : IPPROTO_TCP);
 	if (fd >= 0 && fd < FETCH_FILES)
 		f->sockets[fd] = 1;
 	return fd;
@@ -114,7 +122,7 @@ transfer_multi(struct err *e)
 static int
 set_options(CURL *c, struct transfer *t)
 {
-	long buffer = t->kind == TRANSFER_NAR ? NAR_BUFFER : LOOKUP_BUFFER;
+	static const long buffers[] = { LOOKUP_BUFFER, NAR_BUFFER, BLOCK_BUFFER };
 	int bad = 0;
 
 #define SET(option, value) (bad |= curl_easy_setopt(c, option, value) != CURLE_OK)
@@ -128,7 +136,8 @@ set_options(CURL *c, struct transfer *t)
 	SET(CURLOPT_OPENSOCKETDATA, t->fetch);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
 	SET(CURLOPT_CLOSESOCKETDATA, t->fetch);
-	SET(CURLOPT_BUFFERSIZE, buffer);
+	SET(CURLOPT_BUFFERSIZE, buffers[t->kind]);
+	SET(CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_NOPROGRESS, 1L);
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
@@ -144,9 +153,8 @@ set_options(CURL *c, struct transfer *t)
 	SET(CURLOPT_PROXYTYPE, (long)CURLPROXY_HTTP);
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	SET(CURLOPT_TCP_NODELAY, 1L);
-	SET(CURLOPT_PIPEWAIT, 1L);
+	SET(CURLOPT_PIPEWAIT, t->kind == TRANSFER_BLOCK ? 0L : 1L);
 	SET(CURLOPT_IPRESOLVE, (long)CURL_IPRESOLVE_WHATEVER);
-	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)t->fetch->settings.connect_ms);
 	SET(CURLOPT_USERAGENT, "narlock/" NARLOCK_VERSION);
 	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_SSL_VERIFYPEER, t->fetch->settings.tls_verify ? 1L : 0L);
@@ -206,6 +214,12 @@ transfer_stop(struct transfer *t)
 /* --- Starting ---------------------------------------------------------------------------------------- */
 
 static int
+on_socket(const struct transfer_request *r)
+{
+	return r->socket != NULL && r->socket[0] != '\0';
+}
+
+static int
 set_secrets(CURL *c, CURLoption user, CURLoption password, const struct url *u)
 {
 	const char *none = NULL;
@@ -242,8 +256,35 @@ set_addresses(struct transfer *t, const struct url *host, const char *addresses)
 	return curl_easy_setopt(t->easy, CURLOPT_RESOLVE, t->resolve) != CURLE_OK;
 }
 
+/* GET, HEAD or POST: all that may be left of the request before is set anew. */
 static int
-set_request(struct transfer *t, const struct proxy *p, const char *addresses)
+set_method(CURL *c, const struct transfer_request *r)
+{
+	const char *method = r->method != NULL ? r->method : "GET";
+	const void *body = r->body != NULL ? r->body : "";
+
+	if (strcmp(method, "GET") == 0)
+		return curl_easy_setopt(c, CURLOPT_HTTPGET, 1L) != CURLE_OK;
+	if (strcmp(method, "HEAD") == 0)
+		return curl_easy_setopt(c, CURLOPT_NOBODY, 1L) != CURLE_OK;
+	return strcmp(method, "POST") != 0 || curl_easy_setopt(c, CURLOPT_HTTPGET, 1L) != CURLE_OK ||
+	    curl_easy_setopt(c, CURLOPT_POST, 1L) != CURLE_OK ||
+	    curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(r->body != NULL ? r->body_len : 0)) != CURLE_OK ||
+	    curl_easy_setopt(c, CURLOPT_POSTFIELDS, body) != CURLE_OK;
+}
+
+static int
+set_way(struct transfer *t, const struct transfer_request *r)
+{
+	const char *none = NULL;
+	long connect_ms = (long)(r->connect_ms != 0 ? r->connect_ms : t->fetch->settings.connect_ms);
+
+	return curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms) != CURLE_OK ||
+	    curl_easy_setopt(t->easy, CURLOPT_UNIX_SOCKET_PATH, on_socket(r) ? r->socket : none) != CURLE_OK;
+}
+
+static int
+set_request(struct transfer *t, const struct transfer_request *r, const struct proxy *p, const char *addresses)
 {
 	/* A nar is one long stream: over HTTP/1.1 it needs no second flow control, and pausing it holds up nobody.
 	 * Without TLS nobody can tell us that HTTP/2 is spoken. */
@@ -251,20 +292,43 @@ set_request(struct transfer *t, const struct proxy *p, const char *addresses)
 	char text[URL_TEXT];
 
 	url_text(&t->url, text);
-	return curl_easy_setopt(t->easy, CURLOPT_URL, text) != CURLE_OK ||
+	return curl_easy_setopt(t->easy, CURLOPT_URL, r->address != NULL ? r->address : text) != CURLE_OK ||
 	    curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, version) != CURLE_OK ||
+	    set_method(t->easy, r) != 0 || set_way(t, r) != 0 ||
 	    curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers) != CURLE_OK ||
 	    set_secrets(t->easy, CURLOPT_USERNAME, CURLOPT_PASSWORD, &t->url) != 0 || set_proxy(t, p) != 0 ||
 	    set_addresses(t, p->set ? &p->url : &t->url, addresses) != 0;
 }
 
+/* The proxy for this request; an empty one for none. */
+static const struct proxy *
+proxy_of(const struct transfer *t, const struct transfer_request *r)
+{
+	static const struct proxy none;
+
+	if (on_socket(r) || (t->kind == TRANSFER_BLOCK && hosts_local(t->url.host)))
+		return &none;
+	return t->url.https ? &t->fetch->settings.https : &t->fetch->settings.http;
+}
+
+int
+transfer_header(struct curl_slist **list, const char *line)
+{
+	struct curl_slist *longer = curl_slist_append(*list, line);
+
+	if (longer == NULL)
+		return -1;
+	*list = longer;
+	return 0;
+}
+
 enum host_state
-transfer_start(struct transfer *t, struct curl_slist *headers, struct err *e)
+transfer_ask(struct transfer *t, const struct transfer_request *r, struct curl_slist *headers, struct err *e)
 {
 	struct fetch *f = t->fetch;
-	const struct proxy *p = t->url.https ? &f->settings.https : &f->settings.http;
+	const struct proxy *p = proxy_of(t, r);
 	const char *name = p->set ? p->url.host : t->url.host, *addresses = NULL;
-	enum host_state state = hosts_need(&f->hosts, name, f->now, &addresses);
+	enum host_state state = on_socket(r) ? HOST_READY : hosts_need(&f->hosts, name, f->now, &addresses);
 
 	if (state == HOST_WAITING)
 		return state;
@@ -278,15 +342,27 @@ transfer_start(struct transfer *t, struct curl_slist *headers, struct err *e)
 		return (void)err_set(e, "%s: host not found", name), HOST_UNKNOWN;
 	if (t->url.https && f->settings.tls_verify && ca_parse(&f->ca, e) != 0)
 		return HOST_UNKNOWN;
+	/* libcurl would name the type of a form that is not there. */
+	if (r->method != NULL && strcmp(r->method, "POST") == 0 && r->body == NULL &&
+	    transfer_header(&t->headers, "Content-Type:") != 0)
+		return (void)err_set(e, "no memory for a request"), HOST_UNKNOWN;
 	answer_reset(&t->answer);
 	t->error[0] = '\0';
 	t->ignored = 0;
 	t->quiet = 1;
-	t->active = f->now + f->settings.connect_ms;
-	if (set_request(t, p, addresses) != 0 || curl_multi_add_handle(f->multi, t->easy) != CURLM_OK)
+	t->active = f->now + (r->connect_ms != 0 ? r->connect_ms : f->settings.connect_ms);
+	if (set_request(t, r, p, addresses) != 0 || curl_multi_add_handle(f->multi, t->easy) != CURLM_OK)
 		return (void)err_set(e, "%s: libcurl refuses the request", name), HOST_UNKNOWN;
 	t->running = 1;
 	return HOST_READY;
+}
+
+enum host_state
+transfer_start(struct transfer *t, struct curl_slist *headers, struct err *e)
+{
+	static const struct transfer_request get;
+
+	return transfer_ask(t, &get, headers, e);
 }
 
 /* --- Answers ----------------------------------------------------------------------------------------- */
@@ -361,12 +437,15 @@ transfer_collect(struct fetch *f, int (*room)(const struct fetch *f))
 
 	while (room(f) && (m = curl_multi_info_read(f->multi, &left)) != NULL) {
 		CURLcode result = m->data.result; /* M dies with the removal */
+		long connects = 0;
 		char *owner = NULL;
 		struct transfer *t;
 
 		if (m->msg != CURLMSG_DONE || curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &owner) != CURLE_OK)
 			continue;
 		t = (struct transfer *)(void *)owner;
+		if (t->kind == TRANSFER_BLOCK && curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &connects) == CURLE_OK)
+			f->connects += (uint64_t)connects;
 		transfer_stop(t);
 		t->calls->done(t->owner, result);
 	}

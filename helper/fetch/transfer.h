@@ -15,7 +15,22 @@ struct transfer_owner {
 	void (*done)(void *owner, CURLcode result);
 };
 
-enum transfer_kind { TRANSFER_LOOKUP, TRANSFER_NAR };
+enum transfer_kind {
+	TRANSFER_LOOKUP,
+	TRANSFER_NAR,
+	TRANSFER_BLOCK, /* to a source of blocks: HTTP/1.1, small buffers, many at a time */
+};
+
+/* A request that is more than a GET of t->url.  What it points to has to live until transfer_ask() returns; the
+ * body until the transfer has ended. */
+struct transfer_request {
+	const char *method;  /* GET, HEAD or POST; NULL: GET */
+	const char *address; /* the whole URL, whose host and scheme are those of t->url; NULL: t->url */
+	const char *socket;  /* connect to this unix socket; NULL or "": to the host */
+	const void *body;    /* of a POST; NULL: none, which is said (Content-Length: 0), so that the connection stays */
+	size_t body_len;
+	uint32_t connect_ms; /* 0: as in SETTINGS */
+};
 
 struct transfer {
 	CURL *easy;
@@ -48,6 +63,14 @@ void transfer_free(struct transfer *t);
  * HOST_WAITING: the host's address is being asked for, call again later.  HOST_UNKNOWN: it cannot be
  * started, the reason is in E. */
 enum host_state transfer_start(struct transfer *t, struct curl_slist *headers, struct err *e);
+
+/* transfer_ask(t, r, headers, e): the same with a request R.  A source of blocks (TRANSFER_BLOCK) on a unix socket or
+ * on loopback is never asked through a proxy; one elsewhere is, when there is one.  Trailers come into t->answer. */
+enum host_state transfer_ask(struct transfer *t, const struct transfer_request *r, struct curl_slist *headers,
+    struct err *e);
+
+/* transfer_header(list, line): add a header line: 0, or -1 (no memory; the list is still there). */
+int transfer_header(struct curl_slist **list, const char *line);
 
 /* transfer_stop(t): end it without a call of done(). */
 void transfer_stop(struct transfer *t);
