@@ -11,13 +11,19 @@
 
 /* Fields up to LAST_TRUSTED decide something and are single. */
 enum field {
-	STORE_PATH, NAR_HASH, NAR_SIZE, REFERENCES, DERIVER, SIGNATURE, URL, COMPRESSION, FILE_SIZE, OTHER
+	STORE_PATH, NAR_HASH, NAR_SIZE, REFERENCES, DERIVER, SIGNATURE, URL, COMPRESSION, FILE_SIZE, ERIS, MANIFEST, OTHER
 };
 #define LAST_TRUSTED SIGNATURE
 
 static const char *const field_names[OTHER] = {
 	"StorePath", "NarHash", "NarSize", "References", "Deriver", "Signature",
-	"URL", "Compression", "FileSize",
+	"URL", "Compression", "FileSize", "ERIS", "ERIS-Manifest",
+};
+
+/* Lines that stood above all URLs of their part.  Those of one that cannot be used count, but have no text. */
+struct above {
+	struct narinfo_text at[LIMIT_NARINFO_URLS];
+	size_t count;
 };
 
 struct parser {
@@ -27,6 +33,10 @@ struct parser {
 	unsigned seen;		/* one bit a field */
 	enum field last;	/* of the line before, for continuation lines */
 	bool open_group;	/* the last URL was kept as a group */
+	size_t urls, urls_signed; /* lines, usable or not, and those of the signed part */
+	size_t place[LIMIT_NARINFO_URLS]; /* of each group's URL among them */
+	struct above above[2][2]; /* unsigned, signed; ERIS, MANIFEST */
+	struct narinfo_text *blocks; /* where the last ERIS or ERIS-Manifest went, if anywhere */
 };
 
 /* Bytes of the character at P, 0 when it is malformed UTF-8 or a control character. */
@@ -141,7 +151,55 @@ static void open_group(struct parser *p, struct narinfo_text v)
 			p->open_group = false;
 	if (p->open_group) {
 		memset(&ni->groups[ni->group_count], 0, sizeof ni->groups[0]);
+		p->place[ni->group_count] = p->urls - 1;
 		ni->groups[ni->group_count++].url = v;
+	}
+}
+
+static bool is_signed(const struct parser *p, struct narinfo_text v)
+{
+	return v.at < p->ni->text + p->ni->signed_len;
+}
+
+static struct narinfo_text *blocks_of(struct narinfo_group *g, enum field f)
+{
+	return f == ERIS ? &g->eris : &g->manifest;
+}
+
+/* An ERIS or ERIS-Manifest.  The first one of a URL counts; one that cannot be used is as none, but keeps its place. */
+static void parse_blocks(struct parser *p, enum field f, struct narinfo_text v)
+{
+	bool by_signer = is_signed(p, v), ok = v.len > 0 && v.len <= (f == ERIS ? LIMIT_URN : LIMIT_CID);
+	struct above *above = &p->above[by_signer][f == MANIFEST];
+
+	for (size_t i = 0; ok && i < v.len; i++)
+		ok = v.at[i] > ' ' && v.at[i] <= '~';
+	p->blocks = NULL;
+	if (p->urls == (by_signer ? 0 : p->urls_signed)) {
+		if (above->count < LIMIT_NARINFO_URLS)
+			p->blocks = &above->at[above->count];
+		above->count++;
+	} else if (p->open_group) {
+		p->blocks = blocks_of(&p->ni->groups[p->ni->group_count - 1], f);
+	}
+	if (p->blocks && (!ok || p->blocks->at))
+		p->blocks = NULL;
+	if (p->blocks)
+		*p->blocks = v;
+}
+
+/* Now that all URLs are known: give them what stood above them. */
+static void assign_above(struct parser *p, enum field f, bool by_signer)
+{
+	const struct above *above = &p->above[by_signer][f == MANIFEST];
+
+	for (size_t i = 0; i < p->ni->group_count && above->count == p->urls; i++) {
+		struct narinfo_text *place = blocks_of(&p->ni->groups[i], f), v;
+
+		if (p->place[i] >= LIMIT_NARINFO_URLS || (v = above->at[p->place[i]]).at == NULL)
+			continue;
+		if (place->at == NULL || (by_signer && !is_signed(p, *place)))
+			*place = v;
 	}
 }
 
@@ -171,6 +229,8 @@ static int parse_field(struct parser *p, enum field f, struct narinfo_text v)
 		ni->signature = v;
 		return 0;
 	case URL:
+		p->urls++;
+		p->urls_signed += is_signed(p, v);
 		open_group(p, v);
 		return 0;
 	case COMPRESSION:
@@ -180,6 +240,10 @@ static int parse_field(struct parser *p, enum field f, struct narinfo_text v)
 	case FILE_SIZE:
 		if (group && group->file_size == 0 && parse_decimal(v, INT64_MAX, &size))
 			group->file_size = size;
+		return 0;
+	case ERIS:
+	case MANIFEST:
+		parse_blocks(p, f, v);
 		return 0;
 	case OTHER:
 		break;
@@ -203,8 +267,12 @@ static int parse_line(struct parser *p, const char *line, size_t len)
 
 	if (line[0] == '#')
 		return 0;
+	if (line[0] == '+' && p->last < ERIS)
+		return err_set(p->e, "narinfo continues a field over two lines");
+	if (line[0] == '+' && p->last < OTHER && p->blocks)
+		*p->blocks = (struct narinfo_text){ NULL, 0 };
 	if (line[0] == '+')
-		return p->last == OTHER ? 0 : err_set(p->e, "narinfo continues a field over two lines");
+		return 0;
 	if (!colon || colon == line || memchr(line, ' ', (size_t)(colon - line)))
 		return err_set(p->e, "narinfo has a line that is no field");
 	f = p->last = find_field(line, (size_t)(colon - line));
@@ -258,6 +326,8 @@ int narinfo_parse(struct narinfo *ni, const char *text, size_t len, const char *
 			return -1;
 	}
 	open_group(&p, (struct narinfo_text){ NULL, 0 });
+	for (int i = 0; i < 4; i++)
+		assign_above(&p, i & 1 ? MANIFEST : ERIS, i < 2);
 	for (enum field f = STORE_PATH; f <= REFERENCES; f++)
 		if (!(p.seen & 1u << f))
 			return err_set(e, "narinfo has no %s", field_names[f]);

@@ -3,7 +3,10 @@
  *
  * A narinfo is lines of `Key: value'.  What stands before the first `Signature:' is signed.  Fields that
  * decide anything (StorePath, NarHash, NarSize, References, Deriver) are taken from the signed part alone
- * and may occur once in the whole file; URL, Compression and FileSize are hints and may stand anywhere. */
+ * and may occur once in the whole file; URL, Compression, FileSize, ERIS and ERIS-Manifest are hints and may
+ * stand anywhere.  An ERIS or ERIS-Manifest is of the nearest URL above it in the same part of the file (signed
+ * or not); those of a part that stand above all its URLs are of the file's URLs in their order, if there are as
+ * many, else of none.  What is signed goes before what is not. */
 #ifndef NARLOCK_NARINFO_H
 #define NARLOCK_NARINFO_H
 
@@ -25,6 +28,7 @@ struct narinfo_group {
 	struct narinfo_text url;		/* absolute or relative; printable ASCII without spaces */
 	struct narinfo_text compression;	/* e.g. "zstd"; unknown names are kept, the user skips them */
 	uint64_t file_size;			/* bytes of the compressed nar, 0 when unknown */
+	struct narinfo_text eris, manifest;	/* short and printable, else unchecked; or absent */
 };
 
 /* Everything points into the text given to narinfo_parse, which must outlive it: nothing to free. */

@@ -11,6 +11,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static int blocks_ok(struct narinfo_text t, size_t most)
+{
+	for (size_t i = 0; i < t.len; i++)
+		if (t.at[i] <= ' ' || t.at[i] > '~')
+			return 0;
+	return t.len <= most && (t.at == NULL) == (t.len == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static int ready;
@@ -41,7 +49,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	    ni.store_path.at > (const char *)data + ni.signed_len))
 		abort();
 	for (size_t i = 0; i < ni.group_count; i++)
-		if (!ni.groups[i].url.at || !ni.groups[i].compression.at || ni.groups[i].url.len > LIMIT_URL)
+		if (!ni.groups[i].url.at || !ni.groups[i].compression.at || ni.groups[i].url.len > LIMIT_URL ||
+		    !blocks_ok(ni.groups[i].eris, LIMIT_URN) || !blocks_ok(ni.groups[i].manifest, LIMIT_CID))
 			abort();
 	if (!narinfo_equivalent(&ni, &ni))
 		abort();

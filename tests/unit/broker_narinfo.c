@@ -145,6 +145,111 @@ static void groups(void **state)
 	assert_int_equal(ni.group_count, 1);
 }
 
+/* What the groups have, "url=eris/manifest " each; the text is copied so that a sanitizer sees a read beyond it. */
+static const char *blocks(const char *text)
+{
+	static char out[1024];
+	char *copy = malloc(strlen(text)), *p = out;
+	struct narinfo ni;
+
+	assert_non_null(copy);
+	memcpy(copy, text, strlen(text));
+	*out = '\0';
+	if (narinfo_parse(&ni, copy, strlen(text), STORE, &err) < 0)
+		fail_msg("%s: %s", err.text, text);
+	for (size_t i = 0; i < ni.group_count; i++) {
+		const struct narinfo_group *g = &ni.groups[i];
+
+		p += sprintf(p, "%.*s=%.*s/%.*s ", (int)g->url.len, g->url.at, (int)g->eris.len, g->eris.len ? g->eris.at : "",
+			     (int)g->manifest.len, g->manifest.len ? g->manifest.at : "");
+	}
+	free(copy);
+	return out;
+}
+
+#define U(name) "URL: " name "\nCompression: zstd\n"
+#define E(name) "ERIS: " name "\n"
+#define M(name) "ERIS-Manifest: " name "\n"
+#define FIELDS PATH HASH SIZE REFS
+
+static void blocks_belong_to_urls(void **state)
+{
+	static const struct { const char *text, *want; } cases[] = {
+		{ GOOD U("a") U("b"), "a=/ b=/ " },
+		/* The nearest above, in the same part. */
+		{ GOOD U("a") E("1") M("x") U("b") M("y") E("2"), "a=1/x b=2/y " },
+		{ GOOD U("a") U("b") E("2"), "a=/ b=2/ " },
+		{ GOOD "URL: a\n" E("1") "Compression: gzip\n" U("b"), "a=1/ b=/ " },
+		{ FIELDS U("a") E("1") SIGN U("b") E("2"), "a=1/ b=2/ " },
+		{ PATH U("a") E("1") HASH SIZE U("b") M("x") REFS SIGN, "a=1/ b=/x " },
+		{ FIELDS U("a") E("1"), "a=1/ " }, /* unsigned: a mirror's */
+		/* Above all URLs of its part: in order, if there are as many. */
+		{ FIELDS E("1") SIGN U("a"), "a=1/ " },
+		{ FIELDS E("1") M("x") SIGN U("a"), "a=1/x " },
+		{ FIELDS E("1") E("2") SIGN U("a") U("b"), "a=1/ b=2/ " },
+		{ FIELDS E("1") M("x") E("2") M("y") SIGN U("a") U("b"), "a=1/x b=2/y " },
+		{ FIELDS E("1") E("2") M("x") SIGN U("a") U("b"), "a=1/ b=2/ " },
+		{ FIELDS E("1") E("2") SIGN U("a"), "a=/ " },
+		{ FIELDS E("1") SIGN U("a") U("b"), "a=/ b=/ " },
+		{ FIELDS E("1") E("2") U("a") SIGN U("b"), "a=1/ b=2/ " },
+		{ GOOD E("1") U("a"), "a=1/ " },
+		{ GOOD E("1") U("a") E("2"), "a=2/ " },
+		{ FIELDS U("a") U("b") SIGN E("1") E("2"), "a=1/ b=2/ " },
+		{ FIELDS U("a") SIGN E("1") U("b"), "a=/ b=/ " },
+		{ FIELDS E("1"), "" },
+		/* URLs that cannot be used have their place among the others, and their own lines. */
+		{ FIELDS E("1") E("2") SIGN "URL: b c\nCompression: none\n" U("b"), "b=2/ " },
+		{ FIELDS E("1") E("2") SIGN "URL: a\n" U("b"), "b=2/ " },
+		{ GOOD U("a") "URL:\n" E("1"), "a=/ " },
+		{ GOOD U("a") "URL: b c\n" E("1"), "a=/ " },
+		/* The first one of each counts; what is signed before what is not. */
+		{ GOOD U("a") E("1") E("2") M("x") M("y"), "a=1/x " },
+		{ FIELDS E("1") SIGN U("a") E("2"), "a=1/ " },
+		{ FIELDS E("1") M("x") SIGN E("2") M("y") U("a"), "a=1/x " },
+		{ FIELDS E("1") SIGN E("2") E("3") U("a"), "a=1/ " },
+		{ FIELDS U("a") E("1") SIGN E("2"), "a=1/ " },
+		/* What cannot be used is none, and keeps its place. */
+		{ GOOD U("a") E("") E("1"), "a=1/ " },
+		{ GOOD U("a") E("1 2"), "a=/ " },
+		{ GOOD U("a") E("\xc3\xa9"), "a=/ " },
+		{ GOOD U("a") "ERIS:1\nERIS-Manifest:x\n", "a=1/x " },
+		{ GOOD U("a") "eris: 1\nERIS : 2\n", NULL },
+		{ FIELDS E("") E("2") SIGN U("a") U("b"), "a=/ b=2/ " },
+		/* Over two lines: no. */
+		{ GOOD U("a") E("1") "+ 2\n", "a=/ " },
+		{ GOOD U("a") E("1") E("2") "+ 2\n", "a=1/ " },
+		{ FIELDS E("1") "+\n" SIGN U("a"), "a=/ " },
+		{ GOOD U("a") M("x") "# a comment\n+ 2\n", "a=/ " },
+		{ GOOD E("1") "\n" U("a"), "" },
+	};
+	char text[4096];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		const char *got = cases[i].want ? blocks(cases[i].text) : "";
+
+		if (cases[i].want == NULL)
+			assert_refused(cases[i].text, strlen(cases[i].text), "no field");
+		else if (strcmp(got, cases[i].want) != 0)
+			fail_msg("`%s', not `%s': %s", got, cases[i].want, cases[i].text);
+	}
+	for (int more = 0; more < 2; more++) {
+		snprintf(text, sizeof text, GOOD U("a") "ERIS: %0*d\nERIS-Manifest: %0*d\n", LIMIT_URN + more, 1, LIMIT_CID + more, 2);
+		assert_int_equal(strlen(blocks(text)), more ? 4 : 4 + LIMIT_URN + LIMIT_CID);
+	}
+	/* As many as there are groups, and one more: the last URL is not kept, but counts. */
+	for (int n = LIMIT_NARINFO_URLS; n < LIMIT_NARINFO_URLS + 2; n++) {
+		strcpy(text, FIELDS);
+		for (int i = 0; i < n; i++)
+			sprintf(text + strlen(text), "ERIS: e%d\n", i);
+		strcat(text, SIGN);
+		for (int i = 0; i < n; i++)
+			sprintf(text + strlen(text), "URL: u%d\nCompression: none\n", i);
+		assert_non_null(strstr(blocks(text), "u0=e0/ u1=e1/ "));
+		assert_non_null(strstr(blocks(text), "u15=e15/ "));
+	}
+}
+
 static void refused(void **state)
 {
 	static const struct {
@@ -332,7 +437,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good), cmocka_unit_test(odd_but_good), cmocka_unit_test(groups),
-		cmocka_unit_test(refused), cmocka_unit_test(too_much), cmocka_unit_test(mutations),
+		cmocka_unit_test(blocks_belong_to_urls), cmocka_unit_test(refused), cmocka_unit_test(too_much), cmocka_unit_test(mutations),
 		cmocka_unit_test(equivalence), cmocka_unit_test(store_paths),
 	};
 
