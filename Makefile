@@ -78,7 +78,7 @@ SRC_resolve := helper/resolve/main.c $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen
 LIB_resolve :=
 SRC_narlock := helper/cli/main.c $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
 LIB_narlock := -lcap
-SRC_narlock-eris := helper/eris/main.c $(ERIS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
+SRC_narlock-eris := helper/eris/main.c $(ERIS) $(IPFS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
 LIB_narlock-eris := -lsodium -lmicrohttpd -pthread
 
 obj = $(patsubst %.c,$(1)/%.o,$(patsubst $(B)/%,%,$(2)))
@@ -159,8 +159,8 @@ TEST_policy := $(COMMON_HELPER) $(IPC) $(BPF) $(TRAP) $(TEXT)
 TEST_fetch := $(FETCH) $(IPFS) $(ERIS_CODEC) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
 TEST_unpack := $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
 TEST_resolve := $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
-TEST_eris := $(ERIS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
-TEST_ipfs := $(IPFS) $(TEST_eris)
+TEST_eris := $(ERIS) $(IPFS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
+TEST_ipfs := $(TEST_eris)
 TEST_cli := $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
 TEST_LIBS := -lcmocka -lgcrypt -lcap -lseccomp -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -pthread
 

@@ -18,13 +18,16 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 static const char help[] =
     "Usage: narlock-eris COMMAND [OPTION...] ARGUMENT\n"
     "\n"
-    "  encode [--block-size 1k|32k] [--secret HEX] [--store DIR] FILE|-   print the URN\n"
+    "  encode [--block-size 1k|32k] [--secret HEX] [--store DIR [--manifest [--narinfo FILE]]] FILE|-\n"
+    "                                                                     print the URN\n"
     "  decode --store DIR [--offset N] [--length N] URN                   write the content\n"
     "  blocks [--block-size 1k|32k] [--secret HEX] FILE|-                 list reference, level, offset\n"
+    "  car [--block-size 1k|32k] [--secret HEX] [--narinfo FILE] [--output FILE] FILE|-\n"
+    "                                                                     all blocks and a manifest, for IPFS\n"
     "  cid URN|REFERENCE                                                  name the (root) block in IPFS\n"
     "  serve --store DIR [--listen ADDR:PORT] [--allow-remote]            serve blocks and files\n"
     "\n"
-    "  --threads N    of encode, decode and blocks; default: one for each processor\n"
+    "  --threads N    of encode, decode, blocks and car; default: one for each processor\n"
     "  --help, --version\n"
     "\n"
     "See narlock-eris(1).\n";
@@ -33,7 +36,7 @@ static const char help[] =
 #define LISTEN "127.0.0.1:8781"
 
 enum { OPT_BLOCK_SIZE = 1, OPT_SECRET, OPT_STORE, OPT_THREADS, OPT_OFFSET, OPT_LENGTH, OPT_LISTEN, OPT_REMOTE,
-	OPT_HELP };
+	OPT_MANIFEST, OPT_NARINFO, OPT_OUTPUT, OPT_HELP };
 #define BIT(OPT) (1u << (OPT))
 
 static const struct option options[] = {
@@ -45,6 +48,9 @@ static const struct option options[] = {
 	{ "length", required_argument, NULL, OPT_LENGTH },
 	{ "listen", required_argument, NULL, OPT_LISTEN },
 	{ "allow-remote", no_argument, NULL, OPT_REMOTE },
+	{ "manifest", no_argument, NULL, OPT_MANIFEST },
+	{ "narinfo", required_argument, NULL, OPT_NARINFO },
+	{ "output", required_argument, NULL, OPT_OUTPUT },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
 };
@@ -73,6 +79,12 @@ run_blocks(const struct settings *s, struct err *e)
 }
 
 static int
+run_car(const struct settings *s, struct err *e)
+{
+	return tool_car(&s->tool, e);
+}
+
+static int
 run_cid(const struct settings *s, struct err *e)
 {
 	return tool_cid(&s->tool, e);
@@ -90,8 +102,10 @@ static const struct command {
 	int arguments;
 	unsigned allowed, needed; /* options, as BITs */
 } commands[] = {
-	{ "encode", run_encode, 1, BIT(OPT_BLOCK_SIZE) | BIT(OPT_SECRET) | BIT(OPT_STORE) | BIT(OPT_THREADS),
-	    0 },
+	{ "encode", run_encode, 1, BIT(OPT_BLOCK_SIZE) | BIT(OPT_SECRET) | BIT(OPT_STORE) | BIT(OPT_THREADS) |
+	    BIT(OPT_MANIFEST) | BIT(OPT_NARINFO), 0 },
+	{ "car", run_car, 1, BIT(OPT_BLOCK_SIZE) | BIT(OPT_SECRET) | BIT(OPT_THREADS) | BIT(OPT_NARINFO) |
+	    BIT(OPT_OUTPUT), 0 },
 	{ "decode", run_decode, 1, BIT(OPT_STORE) | BIT(OPT_THREADS) | BIT(OPT_OFFSET) | BIT(OPT_LENGTH),
 	    BIT(OPT_STORE) },
 	{ "blocks", run_blocks, 1, BIT(OPT_BLOCK_SIZE) | BIT(OPT_SECRET) | BIT(OPT_THREADS), 0 },
@@ -162,6 +176,15 @@ set_option(struct settings *s, int opt, char *value, struct err *e)
 	case OPT_LISTEN:
 		s->serve.listen = value;
 		return 0;
+	case OPT_MANIFEST:
+		s->tool.manifest = 1;
+		return 0;
+	case OPT_NARINFO:
+		s->tool.narinfo = value;
+		return 0;
+	case OPT_OUTPUT:
+		s->tool.output = value;
+		return 0;
 	default:
 		s->serve.allow_remote = 1;
 		return 0;
@@ -209,6 +232,10 @@ parse(const struct command *c, int argc, char **argv, struct settings *s, struct
 	}
 	if ((c->needed & ~seen) != 0)
 		return err_set(e, "%s needs --store DIR", c->name);
+	if ((seen & BIT(OPT_MANIFEST)) != 0 && (seen & BIT(OPT_STORE)) == 0)
+		return err_set(e, "--manifest needs --store DIR");
+	if (c->run == run_encode && (seen & BIT(OPT_NARINFO)) != 0 && (seen & BIT(OPT_MANIFEST)) == 0)
+		return err_set(e, "--narinfo needs --manifest");
 	if (argc - optind != c->arguments)
 		return err_set(e, "%s takes %s", c->name, c->arguments == 1 ? "one argument" : "no argument");
 	s->tool.argument = argv[optind];

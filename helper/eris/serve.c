@@ -25,6 +25,7 @@
 #include "helper/eris/serve.h"
 #include "helper/eris/store.h"
 #include "helper/eris/urn.h"
+#include "helper/ipfs/manifest.h"
 #include "policy/policy.h"
 
 /* Connections at a time, those of one address, and seconds without a byte after which one is closed. */
@@ -37,7 +38,7 @@
 
 struct server {
 	int dir;
-	uint8_t block[ERIS_LARGE + 1];
+	uint8_t block[MANIFEST_ROOT + 1];
 };
 
 union address {
@@ -141,7 +142,8 @@ keep_query(void *ctx, enum MHD_ValueKind kind, const char *key, const char *valu
 	return MHD_YES;
 }
 
-/* Blocks are small, and checked before they are sent: a bad disk must not make a liar of this server. */
+/* Blocks, and the nodes of manifests, are small, and checked before they are sent: a bad disk must not make a
+ * liar of this server. */
 static enum MHD_Result
 send_block(struct server *s, struct MHD_Connection *c)
 {
@@ -160,7 +162,7 @@ send_block(struct server *s, struct MHD_Connection *c)
 		return say(c, MHD_HTTP_NOT_FOUND, "There is no such block.\n");
 	tag[0] = '"';
 	urn_ref_format(tag + 1, ref);
-	if (block_verify(ref, s->block, len, len == ERIS_SMALL ? ERIS_SMALL : ERIS_LARGE) != NULL) {
+	if (!manifest_check(ref, s->block, len)) {
 		fprintf(stderr, "narlock-eris: the file of block %s is damaged\n", tag + 1);
 		return say(c, MHD_HTTP_NOT_FOUND, "The block is damaged.\n");
 	}

@@ -51,7 +51,8 @@ store_put(int dir, const uint8_t ref[ERIS_REF], const uint8_t *block, size_t siz
 	size_t len;
 
 	urn_ref_format(name, ref);
-	/* Looked at, because a damaged one is a reason to encode again. */
+	/* Looked at, because a damaged one is a reason to encode again.  What is longer than a block (a node of a
+	 * manifest) is just written. */
 	if (store_get(dir, ref, old, sizeof(old), &len, NULL) == 0 && len == size &&
 	    memcmp(old, block, size) == 0)
 		return 0;

@@ -5,15 +5,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "helper/eris/access.h"
 #include "helper/eris/block.h"
+#include "helper/eris/bundle.h"
 #include "helper/eris/decode.h"
 #include "helper/eris/encode.h"
 #include "helper/eris/store.h"
 #include "helper/eris/tool.h"
 #include "helper/eris/urn.h"
+#include "helper/ipfs/car.h"
+#include "helper/ipfs/manifest.h"
 
 /* Blocks that are read and checked in one go. */
 #define BATCH 64
@@ -24,6 +28,7 @@ struct sink {
 	int store; /* or -1 */
 	int list;
 	uint32_t block_size;
+	struct bundle *bundle; /* or NULL */
 };
 
 static int
@@ -33,6 +38,8 @@ take_block(void *ctx, const struct encode_block *b, struct err *e)
 	char ref[URN_REF_LEN + 1];
 
 	if (s->store >= 0 && store_put(s->store, b->pair->ref, b->data, s->block_size, e) != 0)
+		return -1;
+	if (s->bundle != NULL && bundle_take(s->bundle, b, e) != 0)
 		return -1;
 	if (!s->list)
 		return 0;
@@ -60,14 +67,12 @@ read_all(struct encode *c, int fd, const char *name, struct err *e)
 }
 
 static int
-encode_file(const struct tool_options *o, struct sink *sink, struct eris_cap *cap, struct err *e)
+encode_fd(const struct tool_options *o, int fd, encode_sink take, void *ctx, struct eris_cap *cap, struct err *e)
 {
-	struct encode_options eo = { o->block_size, o->secret, take_block, sink, NULL };
+	struct encode_options eo = { o->block_size, o->secret, take, ctx, NULL };
 	struct encode *c = NULL;
-	int fd = STDIN_FILENO, rc = -1;
+	int rc = -1;
 
-	if (strcmp(o->argument, "-") != 0 && (fd = open(o->argument, O_RDONLY | O_CLOEXEC)) < 0)
-		return err_sys(e, errno, "%s", o->argument);
 	eo.pool = pool_new(o->threads, e);
 	if (eo.pool != NULL)
 		c = encode_new(&eo, e);
@@ -75,28 +80,121 @@ encode_file(const struct tool_options *o, struct sink *sink, struct eris_cap *ca
 		rc = 0;
 	encode_free(c);
 	pool_free(eo.pool);
-	if (fd != STDIN_FILENO)
-		close(fd);
 	return rc;
+}
+
+/* FILE, or standard input, which is not for the caller to close. */
+static int
+open_input(const struct tool_options *o, struct err *e)
+{
+	int fd = STDIN_FILENO;
+
+	if (strcmp(o->argument, "-") != 0 && (fd = open(o->argument, O_RDONLY | O_CLOEXEC)) < 0)
+		return err_sys(e, errno, "%s", o->argument);
+	return fd;
+}
+
+static void
+close_input(int fd)
+{
+	if (fd > STDIN_FILENO)
+		close(fd);
+}
+
+static int
+encode_file(const struct tool_options *o, struct sink *sink, struct eris_cap *cap, struct err *e)
+{
+	int fd = open_input(o, e), rc = -1;
+
+	if (fd >= 0)
+		rc = encode_fd(o, fd, take_block, sink, cap, e);
+	close_input(fd);
+	return rc;
+}
+
+/* The narinfo that a manifest takes along, *TEXT to be freed; none: NULL. */
+static int
+read_narinfo(const char *name, uint8_t **text, size_t *len, struct err *e)
+{
+	static const char begin[] = "StorePath: ";
+	FILE *f;
+
+	*text = NULL;
+	*len = 0;
+	if (name == NULL)
+		return 0;
+	*text = malloc(MANIFEST_NARINFO + 1);
+	if (*text == NULL)
+		return err_set(e, "out of memory");
+	f = fopen(name, "re");
+	if (f == NULL)
+		return err_sys(e, errno, "%s", name);
+	*len = fread(*text, 1, MANIFEST_NARINFO + 1, f);
+	if (ferror(f))
+		err_sys(e, errno, "%s", name);
+	else if (*len > MANIFEST_NARINFO)
+		err_set(e, "%s: longer than %d bytes", name, MANIFEST_NARINFO);
+	else if (*len < sizeof(begin) || memcmp(*text, begin, sizeof(begin) - 1) != 0)
+		err_set(e, "%s: this is no narinfo", name);
+	else {
+		fclose(f);
+		return 0;
+	}
+	fclose(f);
+	return -1;
+}
+
+/* The manifest over the blocks in B. */
+static int
+finish_bundle(const struct tool_options *o, struct bundle *b, const struct eris_cap *cap, struct err *e)
+{
+	uint8_t *narinfo;
+	size_t len;
+	int rc = read_narinfo(o->narinfo, &narinfo, &len, e);
+
+	if (rc == 0)
+		rc = bundle_end(b, cap, narinfo, len, e);
+	free(narinfo);
+	return rc;
+}
+
+static int
+store_manifest(int store, const struct bundle *b, struct err *e)
+{
+	for (size_t i = 0; i < b->nnodes; i++)
+		if (store_put(store, b->nodes[i].hash, b->nodes[i].data, b->nodes[i].len, e) != 0)
+			return -1;
+	return 0;
 }
 
 int
 tool_encode(const struct tool_options *o, struct err *e)
 {
-	struct sink sink = { .store = -1, .block_size = o->block_size };
-	char urn[URN_LEN + 1];
+	struct bundle bundle = { .block_size = o->block_size };
+	struct sink sink = { .store = -1, .block_size = o->block_size, .bundle = o->manifest ? &bundle : NULL };
+	char urn[URN_LEN + 1], cid[MANIFEST_CID_LEN + 1] = "";
 	struct eris_cap cap;
 	int rc;
 
 	if (o->store != NULL && (sink.store = store_open(o->store, 1, e)) < 0)
 		return -1;
 	rc = encode_file(o, &sink, &cap, e);
+	if (rc == 0 && o->manifest) {
+		rc = finish_bundle(o, &bundle, &cap, e);
+		if (rc == 0)
+			rc = store_manifest(sink.store, &bundle, e);
+		if (rc == 0)
+			manifest_cid_format(cid, bundle_root(&bundle));
+	}
+	bundle_clear(&bundle);
 	if (sink.store >= 0)
 		close(sink.store);
 	if (rc != 0)
 		return -1;
 	urn_format(urn, &cap);
-	return puts(urn) < 0 ? err_sys(e, errno, "standard output") : 0;
+	if (puts(urn) < 0 || (o->manifest && puts(cid) < 0))
+		return err_sys(e, errno, "standard output");
+	return 0;
 }
 
 int
@@ -106,6 +204,156 @@ tool_blocks(const struct tool_options *o, struct err *e)
 	struct eris_cap cap;
 
 	return encode_file(o, &sink, &cap, e);
+}
+
+/* --- CAR ---------------------------------------------------------------------------------------------- */
+
+struct car_out {
+	FILE *to;
+	const char *name;
+	struct bundle bundle;
+	size_t at; /* of its items: the next to be written */
+};
+
+static int
+take_into_bundle(void *ctx, const struct encode_block *b, struct err *e)
+{
+	return bundle_take(ctx, b, e);
+}
+
+static int
+put_section(struct car_out *c, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len,
+    struct err *e)
+{
+	uint8_t head[CAR_PUT_SECTION];
+	size_t n = car_put_section(head, kind, hash, len);
+
+	if (fwrite(head, 1, n, c->to) != n || fwrite(data, 1, len, c->to) != len)
+		return err_sys(e, errno, "%s", c->name);
+	return 0;
+}
+
+/* The header, and the manifest from its root down: whoever reads knows at once what will come. */
+static int
+put_manifest(struct car_out *c, struct err *e)
+{
+	uint8_t head[CAR_PUT_HEADER];
+	size_t n = car_put_root(head, CAR_NODE, bundle_root(&c->bundle));
+
+	if (fwrite(head, 1, n, c->to) != n)
+		return err_sys(e, errno, "%s", c->name);
+	for (size_t i = c->bundle.nnodes; i-- > 0;) {
+		const struct bundle_node *node = &c->bundle.nodes[i];
+
+		if (put_section(c, CAR_NODE, node->hash, node->data, node->len, e) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+put_item(struct car_out *c, const uint8_t *data, struct err *e)
+{
+	const struct bundle_item *i = &c->bundle.items[c->at++];
+
+	return i->repeats ? 0 : put_section(c, CAR_RAW, i->entry.ref, data, c->bundle.block_size, e);
+}
+
+/* The second time through the file: its leaves, each behind the nodes that were kept from the first time. */
+static int
+write_leaf(void *ctx, const struct encode_block *b, struct err *e)
+{
+	struct car_out *c = ctx;
+
+	if (b->level > 0)
+		return 0;
+	while (c->at < c->bundle.nitems && c->bundle.items[c->at].entry.level > 0)
+		if (put_item(c, c->bundle.items[c->at].data, e) != 0)
+			return -1;
+	if (c->at == c->bundle.nitems || memcmp(c->bundle.items[c->at].entry.ref, b->pair->ref, ERIS_REF) != 0)
+		return err_set(e, "the file has changed while it was read");
+	return put_item(c, b->data, e);
+}
+
+/* Something that can be read twice: the input itself, or an unnamed copy of it. */
+static int
+rewindable(int fd, struct err *e)
+{
+	char buf[65536];
+	struct stat st;
+	FILE *copy;
+	ssize_t n;
+	int to;
+
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) == 0)
+		return fd;
+	copy = tmpfile();
+	if (copy == NULL)
+		return err_sys(e, errno, "no temporary file");
+	to = fcntl(fileno(copy), F_DUPFD_CLOEXEC, 3);
+	while ((n = read(fd, buf, sizeof(buf))) > 0 && fwrite(buf, 1, (size_t)n, copy) == (size_t)n)
+		;
+	if (n != 0 || fflush(copy) != 0 || to < 0 || lseek(to, 0, SEEK_SET) != 0) {
+		err_sys(e, errno, "the copy of the input");
+		if (to >= 0)
+			close(to);
+		to = -1;
+	}
+	fclose(copy);
+	return to;
+}
+
+static int
+write_car(const struct tool_options *o, int fd, struct car_out *c, struct eris_cap *cap, struct err *e)
+{
+	struct eris_cap again;
+
+	if (encode_fd(o, fd, take_into_bundle, &c->bundle, cap, e) != 0 ||
+	    finish_bundle(o, &c->bundle, cap, e) != 0)
+		return -1;
+	if (lseek(fd, 0, SEEK_SET) != 0)
+		return err_sys(e, errno, "%s", o->argument);
+	if (put_manifest(c, e) != 0 || encode_fd(o, fd, write_leaf, c, &again, e) != 0)
+		return -1;
+	if (c->at != c->bundle.nitems || memcmp(&again.root, &cap->root, sizeof(again.root)) != 0)
+		return err_set(e, "the file has changed while it was read");
+	return fflush(c->to) == 0 ? 0 : err_sys(e, errno, "%s", c->name);
+}
+
+int
+tool_car(const struct tool_options *o, struct err *e)
+{
+	struct car_out c = { stdout, "standard output", { .block_size = o->block_size, .keep = 1 }, 0 };
+	char urn[URN_LEN + 1], cid[MANIFEST_CID_LEN + 1];
+	struct eris_cap cap = { 0 };
+	int in, fd = -1, rc = -1;
+
+	if (o->output == NULL && isatty(STDOUT_FILENO))
+		return err_set(e, "a CAR is nothing for a terminal: --output FILE");
+	in = open_input(o, e);
+	if (in >= 0)
+		fd = rewindable(in, e);
+	if (fd >= 0 && o->output != NULL) {
+		c.to = fopen(o->output, "we");
+		c.name = o->output;
+	}
+	if (c.to == NULL)
+		err_sys(e, errno, "%s", o->output);
+	else if (fd >= 0)
+		rc = write_car(o, fd, &c, &cap, e);
+	if (c.to != NULL && c.to != stdout && fclose(c.to) != 0 && rc == 0)
+		rc = err_sys(e, errno, "%s", o->output);
+	if (rc == 0) {
+		/* As a narinfo has them: scripts can add these lines to it. */
+		urn_format(urn, &cap);
+		manifest_cid_format(cid, bundle_root(&c.bundle));
+		fprintf(o->output == NULL ? stderr : stdout, "ERIS: %s\nERIS-Manifest: %s\n", urn, cid);
+	}
+	if (fd != in && fd >= 0)
+		close(fd);
+	close_input(in);
+	bundle_clear(&c.bundle);
+	return rc;
 }
 
 /* --- Decode ------------------------------------------------------------------------------------------- */

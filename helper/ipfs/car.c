@@ -253,10 +253,16 @@ put_varint(uint8_t *to, uint64_t value)
 size_t
 car_put_header(uint8_t *to, const uint8_t root[ERIS_REF])
 {
+	return car_put_root(to, CAR_RAW, root);
+}
+
+size_t
+car_put_root(uint8_t *to, enum car_kind kind, const uint8_t hash[ERIS_REF])
+{
 	uint8_t h[CAR_PUT_HEADER], cid[CAR_OURS];
 	size_t n, m;
 
-	car_cid(cid, CAR_RAW, root);
+	car_cid(cid, kind, hash);
 	n = cbor_put(h, CBOR_MAP, 2);
 	n += cbor_put_key(h + n, "roots");
 	n += cbor_put(h + n, CBOR_ARRAY, 1);

@@ -66,6 +66,8 @@ int car_root(const struct car *c, const uint8_t **cid, size_t *len);
 /* car_put_header(to, root): a header with the block ROOT (a reference) as its only root.  Returns its
  * length. */
 size_t car_put_header(uint8_t *to, const uint8_t root[ERIS_REF]);
+/* car_put_root(to, kind, hash): the same with a root of one of our kinds. */
+size_t car_put_root(uint8_t *to, enum car_kind kind, const uint8_t hash[ERIS_REF]);
 /* car_put_section(to, kind, hash, len): what stands before a block of LEN bytes.  Returns its length. */
 size_t car_put_section(uint8_t *to, enum car_kind kind, const uint8_t hash[ERIS_REF], size_t len);
 

@@ -61,6 +61,61 @@ check 'the list has every block' "$(ls many | sort | cksum)" "$(cut -d' ' -f1 li
 check 'leaves in order, then the root' '91 2981888 1 0' \
 	"$(awk '$2 == 0 { if ($3 != 32768 * n++) bad = 1; last = $3 } END { if (!bad) print n - 1, last, $2, $3 }' list)"
 
+# --- CAR and manifest ---
+cat >car.py <<'END'
+import base64, hashlib, sys
+data, at = open(sys.argv[1], 'rb').read(), 0
+def varint():
+    global at
+    n = shift = 0
+    while True:
+        b = data[at]; at += 1
+        n |= (b & 127) << shift; shift += 7
+        if b < 128: return n
+def name(cid): return 'b' + base64.b32encode(cid).decode().lower().rstrip('=')
+n = varint()
+header, at = data[at:at + n], at + n
+root = header[header.index(b'\xd8\x2a\x58\x27\x00') + 5:][:38]
+print('root', name(root))
+while at < len(data):
+    n = varint()
+    cid, block, at = data[at:at + 38], data[at + 38:at + n], at + n
+    good = hashlib.blake2b(block, digest_size=32).digest() == cid[6:] and cid[2:6] == b'\xa0\xe4\x02\x20'
+    kind = {0x55: 'block', 0x71: 'node'}[cid[1]] if good else 'BAD'
+    print(kind, base64.b32encode(cid[6:]).decode().rstrip('=') if kind == 'block' else name(cid))
+    if kind == 'node' and cid == root: open('root-node', 'wb').write(block)
+END
+printf 'StorePath: /gnu/store/x\nSig: 1\n' >info
+"$eris" car big >big.car 2>names
+check 'names for a narinfo' "ERIS: $urn" "$(head -1 names)"
+cid=$(sed -n 's/^ERIS-Manifest: //p' names)
+python3 car.py big.car >parts
+check 'the manifest is the root, and first' "root $cid node $cid" "$(head -2 parts | tr '\n' ' ' | sed 's/ $//')"
+check 'no block is bad' '' "$(grep ^BAD parts)"
+check 'blocks in the order of a decoder: the root of the tree, then leaves' \
+	"$({ awk '$2 == 1 { print $1 }' list; awk '$2 == 0 { print $1 }' list; } | cksum)" \
+	"$(sed -n 's/^block //p' parts | cksum)"
+check 'to a file, names to standard output' "$(cat names)" "$("$eris" car --threads 1 --output to.car big)"
+cmp big.car to.car; check 'the same' 0 $?
+cat big | "$eris" car - >pipe.car 2>/dev/null; cmp big.car pipe.car; check 'from a pipe' 0 $?
+check 'a manifest in a store' "$urn $cid" "$("$eris" encode --store many --manifest big | tr '\n' ' ' | sed 's/ $//')"
+check 'one file more' 94 "$(ls -A many | wc -l)"
+sed -n 's/^block //p' parts | sort >refs
+node=$(ls many | sort | comm -23 - refs)
+cmp "many/$node" root-node; check 'it is the node' 0 $?
+"$eris" car --narinfo info big 2>names2 >info.car; python3 car.py info.car >parts2
+check 'with a narinfo it is another manifest' 1 "$(grep '^ERIS-Manifest: b' names2 | grep -vc "$cid")"
+check 'which has it' 1 "$(grep -ac 'Sig: 1' root-node)"
+check 'and the same blocks' "$(grep ^block parts | cksum)" "$(grep ^block parts2 | cksum)"
+{ head -c 327680 /dev/zero; cat small; } >zeros
+"$eris" car zeros 2>/dev/null >zeros.car; python3 car.py zeros.car >parts
+check 'a block that repeats is there once' '1 3 BAD:0' "$(grep -c ^node parts) $(grep -c ^block parts) BAD:$(grep -c ^BAD parts)"
+head -c 2400000 big >part; "$eris" car --block-size 1k part 2>/dev/null >deep.car; python3 car.py deep.car >parts
+check 'several levels of manifest' "4 0 $("$eris" blocks --block-size 1k part | wc -l)" \
+	"$(grep -c ^node parts) $(grep -c ^BAD parts) $(grep -c ^block parts)"
+: >none; "$eris" car none 2>/dev/null >none.car; python3 car.py none.car >parts
+check 'nothing has a block, too' '1 1' "$(grep -c ^node parts) $(grep -c ^block parts)"
+
 # --- Failures say which block, and why ---
 fails() { # NAME STATUS PART COMMAND...
 	name=$1 status=$2 part=$3; shift 3
@@ -99,6 +154,11 @@ fails 'a size that does not exist' 2 '1k or 32k' "$eris" encode --block-size 4k 
 fails 'a short secret' 2 hexadecimal "$eris" encode --secret 00 big
 fails 'two files' 2 'one argument' "$eris" encode big small
 fails 'an option of another command' 2 'unknown option' "$eris" cid --store many "$urn"
+fails 'a manifest for nowhere' 2 'needs --store' "$eris" encode --manifest big
+fails 'a narinfo for nothing' 2 'needs --manifest' "$eris" encode --store many --narinfo info big
+fails 'no narinfo' 1 'no narinfo' "$eris" car --narinfo small --output to.car big
+fails 'a narinfo that is not there' 1 'nofile' "$eris" car --narinfo nofile --output to.car big
+fails 'a CAR on a full disk' 1 'No space left' "$eris" car --output /dev/full big
 fails 'a full disk' 1 'No space left' sh -c "exec '$eris' decode --store many '$urn' >/dev/full"
 
 # --- Serve ---
@@ -109,6 +169,7 @@ fails 'no port' 1 'not ADDR:PORT' "$eris" serve --store many --listen 127.0.0.1
 mkdir -p many/nar/zstd many/dir; cp big many/nar/zstd/x-1; echo StorePath: x >many/abc.narinfo; echo secret >outside
 ln -s ../outside many/link; ln -s nar many/narlink; echo hidden >many/.hidden; mkfifo many/pipe; : >many/empty
 printf x >"many/$(printf '%052d' 0 | tr 0 A)"
+export NODE="$node"
 "$eris" serve --store many --listen 127.0.0.1:0 >url 2>serve.err & server=$!
 i=0; while [ ! -s url ] && [ $i -lt 100 ]; do sleep 0.05; i=$((i + 1)); done
 cat >client.py <<'END'
@@ -129,6 +190,8 @@ s, b, r = ask(n2r + leaf)
 sock = c.sock
 check('a block', s == 200 and b == block and r.headers['Content-Type'] == 'application/octet-stream'
       and r.headers['Content-Length'] == '32768' and 'immutable' in r.headers['Cache-Control'])
+node = open('many/' + os.environ['NODE'], 'rb').read()
+check('a node of a manifest', ask(n2r + os.environ['NODE'])[:2] == (200, node))
 s, b, r = ask(n2r + leaf, 'HEAD')
 check('HEAD of a block', s == 200 and b == b'' and r.headers['Content-Length'] == '32768')
 s, b, r = ask(n2r + leaf, headers={'Range': 'bytes=100-199'})
