@@ -2,8 +2,8 @@
  * Helper (eris): all blocks of one content, in the order in which a decoder wants them, and the manifest that
  * links them: what IPFS is given of a nar.
  *
- * Memory: 64 bytes for each block and 43 for each link, and, where they are kept, the nodes of the tree, which
- * are 1/512 of the content (1/15 with small blocks). */
+ * Memory: 64 bytes for each block and 43 for each link, and, where they are kept, the nodes of the tree,
+ * which are 1/512 of the content (1/15 with small blocks). */
 #ifndef NARLOCK_ERIS_BUNDLE_H
 #define NARLOCK_ERIS_BUNDLE_H
 
@@ -41,7 +41,8 @@ int bundle_take(struct bundle *b, const struct encode_block *block, struct err *
 
 /* bundle_end(b, cap, narinfo, len, e): there are no more: puts the blocks in order and makes the manifest.
  * NARINFO may be NULL (LEN 0). */
-int bundle_end(struct bundle *b, const struct eris_cap *cap, const uint8_t *narinfo, size_t len, struct err *e);
+int bundle_end(struct bundle *b, const struct eris_cap *cap, const uint8_t *narinfo, size_t len,
+    struct err *e);
 
 /* bundle_root(b): hash of the manifest's root, after bundle_end(). */
 const uint8_t *bundle_root(const struct bundle *b);

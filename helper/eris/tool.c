@@ -67,7 +67,8 @@ read_all(struct encode *c, int fd, const char *name, struct err *e)
 }
 
 static int
-encode_fd(const struct tool_options *o, int fd, encode_sink take, void *ctx, struct eris_cap *cap, struct err *e)
+encode_fd(const struct tool_options *o, int fd, encode_sink take, void *ctx, struct eris_cap *cap,
+    struct err *e)
 {
 	struct encode_options eo = { o->block_size, o->secret, take, ctx, NULL };
 	struct encode *c = NULL;
@@ -222,8 +223,8 @@ take_into_bundle(void *ctx, const struct encode_block *b, struct err *e)
 }
 
 static int
-put_section(struct car_out *c, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len,
-    struct err *e)
+put_section(struct car_out *c, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data,
+    size_t len, struct err *e)
 {
 	uint8_t head[CAR_PUT_SECTION];
 	size_t n = car_put_section(head, kind, hash, len);
