@@ -119,8 +119,15 @@ blockconf_option(struct blockconf *c, const struct wire_msg *m, struct err *e)
 		return err_set(e, "more than %d OPTION", LIMIT_OPTIONS_PASSED);
 	wire_copy(key, sizeof key, m->text);
 	wire_copy(value, sizeof value, m->text2);
-	if (blockconf_set(c, key, value, &why) != 0)
-		logline("narlock.conf, %s: %s; this line is left out", key, why.text);
+	if (blockconf_set(c, key, value, &why) == 0)
+		return 0;
+	logline("narlock.conf, %s: %s; this line is left out", key, why.text);
+	if (c->nbad < BLOCKCONF_BAD) {
+		struct block_bad *b = &c->bad[c->nbad++];
+
+		(void)snprintf(b->key, sizeof b->key, "%s", key);
+		(void)snprintf(b->why, sizeof b->why, "narlock.conf: %.200s: this line is left out", why.text);
+	}
 	return 0;
 }
 

@@ -25,6 +25,13 @@ struct block_source {
 
 enum seed { SEED_MISSING, SEED_ALL, SEED_NONE };
 
+/* Lines that made no sense and are left out, kept for doctor. */
+#define BLOCKCONF_BAD 8
+
+struct block_bad {
+	char key[LIMIT_OPTION_KEY + 1], why[LIMIT_REASON + 1];
+};
+
 struct blockconf {
 	struct block_source sources[BLOCKCONF_SOURCES]; /* in the order of the file */
 	size_t nsources;
@@ -34,6 +41,8 @@ struct blockconf {
 	uint8_t seed_private;       /* 1: also what came from private addresses or with a password */
 	uint8_t said_ipfs;          /* an `ipfs' line was there */
 	unsigned options;           /* OPTION frames so far */
+	struct block_bad bad[BLOCKCONF_BAD]; /* the first of them */
+	size_t nbad;
 };
 
 /* blockconf_new(e): the defaults; NULL on failure. */

@@ -21,6 +21,8 @@
 #define FETCH_FILES 512
 
 struct blockconf;
+struct heal;
+struct checks;
 struct lookups;
 struct order;
 struct out_frame;
@@ -47,6 +49,7 @@ struct server {
 struct fetch {
 	int control;      /* frames to and from the broker */
 	int state;        /* the state file, or -1 */
+	int journal;      /* the journal of healing, or -1 */
 	unsigned phase;   /* of the conversation, see serve.c */
 	uint32_t seed;    /* of the jitter */
 	uint64_t now;     /* CLOCK_MONOTONIC in milliseconds, read once per turn of the loop */
@@ -57,12 +60,14 @@ struct fetch {
 	struct settings settings;
 	struct server servers[LIMIT_SERVERS];
 	size_t nservers;
+	struct heal *heal;         /* puts blocks into IPFS, see heal.h */
 	struct blockconf *blocks;  /* what OPTION frames say, see blockconf.h */
 	char trusted[LIMIT_TRUSTHOSTS][LIMIT_HOST + 1];
 	size_t ntrusted;
 	struct hosts hosts;
 	struct ca ca;
 	struct lookups *lookups;
+	struct checks *checks;     /* for doctor, else NULL; see check.h */
 	struct order *order;
 	struct out_frame *out, **out_tail; /* frames that the broker has not taken yet */
 	size_t out_bytes;

@@ -18,6 +18,7 @@
 #include "helper/common/seal.h"
 #include "helper/eris/block.h"
 #include "helper/fetch/blockconf.h"
+#include "helper/fetch/check.h"
 #include "helper/fetch/lookup.h"
 #include "helper/fetch/nar.h"
 #include "helper/fetch/serve.h"
@@ -120,7 +121,7 @@ ask_names(struct fetch *f)
 static int
 wait_ms(const struct fetch *f)
 {
-	uint64_t due[] = { lookup_deadline(f), nar_deadline(f), hosts_deadline(&f->hosts) };
+	uint64_t due[] = { lookup_deadline(f), nar_deadline(f), check_deadline(f), hosts_deadline(&f->hosts) };
 	uint64_t first = f->now + IDLE_MS;
 
 	for (size_t i = 0; i < sizeof due / sizeof due[0]; i++)
@@ -166,11 +167,13 @@ serve(struct fetch *f, struct err *e)
 		if (serve_room(f)) {
 			lookup_pump(f);
 			nar_pump(f);
+			check_pump(f);
 			ask_names(f);
 			(void)curl_multi_perform(f->multi, &running);
 			transfer_collect(f, serve_room);
 			lookup_pump(f);
 			nar_pump(f);
+			check_pump(f);
 			ask_names(f);
 		}
 		readable = wait(f);

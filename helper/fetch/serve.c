@@ -9,6 +9,7 @@
 
 #include "helper/common/logline.h"
 #include "helper/fetch/blockconf.h"
+#include "helper/fetch/check.h"
 #include "helper/fetch/lookup.h"
 #include "helper/fetch/nar.h"
 #include "helper/fetch/serve.h"
@@ -133,6 +134,15 @@ on_candidate(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 }
 
 static int
+on_check(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
+{
+	(void)m;
+	(void)fd;
+	f->phase = WORKING;
+	return check_start(f, e);
+}
+
+static int
 on_cancel(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 {
 	(void)fd;
@@ -165,6 +175,7 @@ static const struct rule {
 	{ MSG_LOOKUP, SETTING_UP | WORKING, on_lookup },
 	{ MSG_CANDIDATE, SETTING_UP | WORKING, on_candidate },
 	{ MSG_ORDER, WORKING, nar_order },
+	{ MSG_CHECK, SETTING_UP | WORKING, on_check },
 	{ MSG_CANCEL, WORKING, on_cancel },
 	{ MSG_ADDRESSES, WORKING, on_addresses },
 };
