@@ -28,7 +28,7 @@ enum rangeget_use {
 struct rangeget_owner {
 	/* A wanted leaf: SCHED_BLOCK: BLOCK (ERIS_LARGE bytes, right, valid during the call); SCHED_MISSING: the file is not
 	 * there, or the server gives whole files only and that is not worth it; SCHED_BUSY (ask again after RETRY_MS, or as
-	 * you like if 0); SCHED_UNREACHABLE; SCHED_OTHER: this file is another encoding, or no server of files:
+	 * you like if 0); SCHED_UNREACHABLE; SCHED_FOREIGN: this file is another encoding, or no server of files:
 	 * of no use for this nar, but no lie.  WHY: text valid during the call, NULL for SCHED_BLOCK. */
 	void (*leaf)(void *owner, uint64_t index, enum sched_outcome outcome, const uint8_t *block, uint32_t retry_ms,
 	    const char *why);

@@ -783,7 +783,7 @@ bad_answer(struct sched *s, uint64_t now, struct slot *b, const struct request *
 		o->dead_until = now + SCHED_DEAD_MS;
 		break;
 	case SCHED_LIE:
-	case SCHED_OTHER:
+	case SCHED_FOREIGN:
 	case SCHED_BLOCK: /* not here */
 		if (outcome == SCHED_LIE && o->is.by_id)
 			drop(s, source, SCHED_LIAR, why != NULL ? why : "gave a wrong block");

@@ -95,7 +95,7 @@ enum sched_outcome {
 	SCHED_BUSY,        /* not now: 429, 503, a broken connection */
 	SCHED_UNREACHABLE, /* no connection, or nothing at all that could ever answer */
 	SCHED_LIE,         /* another block under this reference */
-	SCHED_OTHER,       /* the file there is another encoding: of no use for this content, but no lie */
+	SCHED_FOREIGN,     /* the file there is another encoding: of no use for this content, but no lie */
 };
 
 /* sched_answer(s, now, id, outcome, retry_ms, why): how a request has ended.  RETRY_MS: for SCHED_BUSY, from
