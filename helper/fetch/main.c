@@ -19,6 +19,7 @@
 #include "helper/eris/block.h"
 #include "helper/fetch/blockconf.h"
 #include "helper/fetch/check.h"
+#include "helper/fetch/journal.h"
 #include "helper/fetch/lookup.h"
 #include "helper/fetch/nar.h"
 #include "helper/fetch/serve.h"
@@ -61,25 +62,42 @@ warm_up(struct fetch *f, struct err *e)
 	return (f->multi = transfer_multi(e)) != NULL ? 0 : -1;
 }
 
+/* Blocks that are missing in IPFS are written down in the file `heal' beside the state file. */
+static void
+open_journal(struct fetch *f, const char *state)
+{
+	const char *name = state != NULL ? strrchr(state, '/') : NULL;
+	char path[LIMIT_PATH + 8];
+	struct err e;
+
+	f->journal = -1;
+	if (name == NULL || (size_t)(name - state) >= LIMIT_PATH)
+		return;
+	(void)snprintf(path, sizeof path, "%.*s/heal", (int)(name - state), state);
+	if ((f->journal = journal_open(path, &e)) < 0)
+		logline("%s", e.text);
+}
+
 static void
 open_files(struct fetch *f)
 {
 	const char *ca = getenv("NARLOCK_CA"), *state = getenv("NARLOCK_FETCH_STATE");
 	struct err e;
 
-	/* Neither is needed to work: without certificates https servers are refused with a message, without the
-	 * state file nothing is remembered. */
+	/* None is needed to work: without certificates https servers are refused with a message, without the
+	 * state file and the journal nothing is remembered. */
 	if (ca != NULL && ca_read(&f->ca, ca, &e) != 0 && access(ca, F_OK) == 0)
 		logline("%s", e.text);
 	f->state = -1;
 	if (state != NULL && (f->state = state_open(state, &e)) < 0)
 		logline("%s", e.text);
+	open_journal(f, state);
 }
 
 static int
 lock(struct fetch *f, struct err *e)
 {
-	struct seal_options options = { .policy = POLICY_OF(fetch), .nofile = FETCH_FILES, .fsize = (uint64_t)STATE_SIZE,
+	struct seal_options options = { .policy = POLICY_OF(fetch), .nofile = FETCH_FILES, .fsize = (uint64_t)JOURNAL_SIZE,
 		.as = MAX_MEMORY };
 	struct seal_report report;
 	struct wire_msg m;

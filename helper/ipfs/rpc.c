@@ -136,7 +136,8 @@ build_ipfs(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, 
 		snprintf(r->url, sizeof r->url, "%s/api/v0/block/get?arg=%s&timeout=%ums", base, cid, timeout_ms);
 		return 0;
 	case RPC_HAS:
-		snprintf(r->url, sizeof r->url, "%s/api/v0/block/stat?arg=%s&offline=true&timeout=%ums", base, cid,
+		/* js-ipfs names the block in the base of the Bitcoin world, unless it is told. */
+		snprintf(r->url, sizeof r->url, "%s/api/v0/block/stat?arg=%s&offline=true&cid-base=base32&timeout=%ums", base, cid,
 		    timeout_ms);
 		return 0;
 	case RPC_PUT:

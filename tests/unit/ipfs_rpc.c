@@ -99,7 +99,8 @@ requests(void **state)
 {
 	static const struct { enum rpc_kind kind; enum rpc_ask ask; const char *method, *url, *line; } cases[] = {
 		{ RPC_IPFS, RPC_GET, "POST", "http://h/api/v0/block/get?arg=" CID "&timeout=1500ms", "Expect:" },
-		{ RPC_IPFS, RPC_HAS, "POST", "http://h/api/v0/block/stat?arg=" CID "&offline=true&timeout=1500ms",
+		{ RPC_IPFS, RPC_HAS, "POST", "http://h/api/v0/block/stat?arg=" CID "&offline=true&cid-base=base32"
+		    "&timeout=1500ms",
 		    "Expect:" },
 		{ RPC_IPFS, RPC_PUT, "POST",
 		    "http://h/api/v0/block/put?cid-codec=raw&format=raw&mhtype=blake2b-256&mhlen=32&pin=false",
