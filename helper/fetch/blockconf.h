@@ -21,6 +21,7 @@ struct block_source {
 	char name[LIMIT_SOURCE + 1]; /* for people: kind and host, no secrets */
 	uint64_t dead_until;        /* ms: left alone until then; UINT64_MAX: it has lied, never again; 0: usable */
 	uint8_t reached;            /* it has answered something */
+	uint8_t no_car;             /* it does not do CAR streams */
 };
 
 enum seed { SEED_MISSING, SEED_ALL, SEED_NONE };
