@@ -57,6 +57,8 @@ def decode(b):
         m = dict(t="PROBED", id=r.n("I"), status=r.n("B"))
     elif t == 0x53:
         m = dict(t="LIAR", source=r.s().decode("ascii"), reason=r.s().decode("ascii"))
+    elif t == 0x55:
+        m = dict(t="CHECKED", status=r.n("B"), source=r.s().decode("ascii"), reason=r.s().decode("ascii"))
     elif t == 0x31:
         m = dict(t="HOST_ADDRESSES", host=r.s(), status=r.n("B"), addresses=r.s())
     else:
@@ -135,6 +137,9 @@ class Helper:
 
     def probe(self, ident, eris, manifest=""):
         self.raw(struct.pack(">HI", 0x52, ident) + s(eris) + s(manifest))
+
+    def check(self):
+        self.raw(struct.pack(">H", 0x54))
 
     def trusthost(self, host):
         self.raw(struct.pack(">H", 0x14) + s(host))
