@@ -12,7 +12,7 @@
 #include "broker/file.h"
 #include "ipc/paths.h"
 
-enum kind { TEXT, DIRECTORY, NUMBER, SIZE, WORD, DESTINATION, HOST };
+enum kind { TEXT, DIRECTORY, NUMBER, SIZE, WORD, DESTINATION, HOST, INDEX, OPTION };
 
 struct choice {
 	const char *word;
@@ -55,6 +55,14 @@ static const struct key keys[] = {
 	{ "lzip-dictionary", SIZE, AT(lzip_dictionary), 4096, 512u << 20, NULL },
 	{ "guix", DIRECTORY, AT(guix), 0, 0, NULL },
 	{ "fallback", WORD, AT(fallback_stock), 0, 0, fallback_words },
+	{ "eris-index", INDEX, 0, 0, 0, 0, NULL },
+	{ "ipfs", OPTION, 0, 0, 0, 0, NULL },
+	{ "ipfs-gateway", OPTION, 0, 0, 0, 0, NULL },
+	{ "block-server", OPTION, 0, 0, 0, 0, NULL },
+	{ "block-timeout", OPTION, 0, 0, 0, 0, NULL },
+	{ "seed", OPTION, 0, 0, 0, 0, NULL },
+	{ "seed-private", OPTION, 0, 0, 0, 0, NULL },
+	{ "publish-again", OPTION, 0, 0, 0, 0, NULL },
 };
 
 void conf_defaults(struct conf *c, const char *state_parent)
@@ -134,6 +142,38 @@ static int set_word(const struct key *k, uint64_t *dst, const char *value, struc
 	return err_set(e, "'%s' is neither '%s' nor '%s'", value, k->choices[0].word, k->choices[1].word);
 }
 
+static int set_index(char *dst, const char *value, struct err *e)
+{
+	size_t n = strlen(value);
+
+	while (n > 0 && value[n - 1] == '/')
+		n--;
+	if ((strncmp(value, "http://", 7) != 0 && strncmp(value, "https://", 8) != 0) || n < 8)
+		return err_set(e, "'%s' is no URL of http or https", value);
+	for (const char *p = value; *p != '\0'; p++)
+		if (*p <= ' ' || *p > '~')
+			return err_set(e, "'%s' is no URL", value);
+	if (set_text(dst, LIMIT_URL + 1, value, e) < 0)
+		return -1;
+	dst[n] = '\0';
+	return 0;
+}
+
+/* For the fetcher, who says what is wrong with the value.  It goes there as text. */
+static int set_option(struct conf *c, const char *key, const char *value, struct err *e)
+{
+	struct conf_option *o = &c->options[c->option_count];
+
+	if (c->option_count == LIMIT_OPTIONS_PASSED)
+		return err_set(e, "more than %d lines about blocks", LIMIT_OPTIONS_PASSED);
+	for (const char *p = value; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return err_set(e, "a control character");
+	c->option_count++;
+	o->key = key;
+	return set_text(o->value, sizeof o->value, value, e);
+}
+
 static int set_key(struct conf *c, const struct key *k, const char *value, struct err *e)
 {
 	void *member = (char *)c + k->offset;
@@ -152,6 +192,11 @@ static int set_key(struct conf *c, const struct key *k, const char *value, struc
 		if (c->redirect_host_count == CONF_HOSTS)
 			return err_set(e, "more than %d", CONF_HOSTS);
 		return set_text(c->redirect_hosts[c->redirect_host_count++], LIMIT_HOST + 1, value, e);
+	case INDEX:
+		if (c->index_count == CONF_INDEXES)
+			return err_set(e, "more than %d", CONF_INDEXES);
+		return set_index(c->indexes[c->index_count++], value, e);
+	case OPTION: return set_option(c, k->name, value, e);
 	}
 	return 0;
 }

@@ -3,6 +3,7 @@
 #ifndef NARLOCK_BROKER_CONF_H
 #define NARLOCK_BROKER_CONF_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "ipc/err.h"
@@ -10,6 +11,7 @@
 
 #define CONF_DESTINATIONS 8
 #define CONF_HOSTS 16
+#define CONF_INDEXES 8
 
 /* narlock.conf(5).  Every member has its default after conf_defaults(). */
 struct conf {
@@ -20,7 +22,12 @@ struct conf {
 	char ca_bundle[LIMIT_PATH];
 	char destinations[CONF_DESTINATIONS][LIMIT_PATH]; /* allow-destination */
 	char redirect_hosts[CONF_HOSTS][LIMIT_HOST + 1];  /* trusted-redirect-host */
-	unsigned destination_count, redirect_host_count;
+	char indexes[CONF_INDEXES][LIMIT_URL + 1];        /* eris-index; no trailing slash */
+	unsigned destination_count, redirect_host_count, index_count, option_count;
+	struct conf_option {
+		const char *key; /* static */
+		char value[LIMIT_OPTION_VALUE + 1];
+	} options[LIMIT_OPTIONS_PASSED];                  /* lines that only the fetcher understands, in their order */
 	char guix[LIMIT_PATH];     /* the real guix; empty: a usual place.  This and the next are for guix.c */
 	uint64_t fallback_stock;   /* fallback = none | stock */
 	uint64_t spool_memory;     /* bytes; UINT64_MAX: decided by the free memory */

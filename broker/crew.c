@@ -228,13 +228,19 @@ static int settings_to_fetcher(struct broker *b, struct helper *h, struct err *e
 	if (crew_send(b, h, &m, -1, e) != 0)
 		return -1;
 	for (unsigned i = 0; i < b->options.url_count; i++) {
-		m = (struct wire_msg){ .type = MSG_SERVER, .index = (uint16_t)i, .kind = SERVER_TRUSTED,
+		m = (struct wire_msg){ .type = MSG_SERVER, .index = (uint16_t)i, .kind = b->options.kinds[i],
 					.text = wire_str(b->options.urls[i]) };
 		if (crew_send(b, h, &m, -1, e) != 0)
 			return -1;
 	}
 	for (unsigned i = 0; i < b->conf.redirect_host_count; i++) {
 		m = (struct wire_msg){ .type = MSG_TRUSTHOST, .text = wire_str(b->conf.redirect_hosts[i]) };
+		if (crew_send(b, h, &m, -1, e) != 0)
+			return -1;
+	}
+	for (unsigned i = 0; i < b->conf.option_count; i++) {
+		m = (struct wire_msg){ .type = MSG_OPTION, .text = wire_str(b->conf.options[i].key),
+					.text2 = wire_str(b->conf.options[i].value) };
 		if (crew_send(b, h, &m, -1, e) != 0)
 			return -1;
 	}

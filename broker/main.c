@@ -99,6 +99,7 @@ static const char *proxy(const char *name)
 
 static int read_options(struct broker *b)
 {
+	struct options *o = &b->options;
 	char path[LIMIT_PATH + 32], *discovered;
 	const char *text = getenv("_NIX_OPTIONS");
 	int rc;
@@ -109,11 +110,15 @@ static int read_options(struct broker *b)
 	}
 	(void)snprintf(path, sizeof path, "%s/discover/publish", b->state_dir);
 	discovered = file_read(AT_FDCWD, path, LIMIT_OPTIONS, NULL, NULL);
-	rc = options_parse(&b->options, text, discovered);
+	rc = options_parse(o, text, discovered, LIMIT_SERVERS - b->conf.index_count);
 	free(discovered);
-	if (b->options.urls_dropped > 0)
-		log_say("warning: %u substitute URLs are ignored (too long, not printable, or more than %d)",
-			b->options.urls_dropped, LIMIT_SERVERS);
+	for (unsigned i = 0; i < b->conf.index_count; i++) { /* asked last */
+		o->kinds[o->url_count] = SERVER_INDEX;
+		o->urls[o->url_count++] = b->conf.indexes[i];
+	}
+	if (o->urls_dropped > 0)
+		log_say("warning: %u substitute URLs are ignored (too long, not printable, or more than %u)",
+			o->urls_dropped, LIMIT_SERVERS - b->conf.index_count);
 	return rc;
 }
 
@@ -182,7 +187,7 @@ static int configure(struct broker *b, const struct arguments *a, struct err *e)
 			return err_set(e, "--allow-destination takes an absolute path, and narlock.conf must leave room for it");
 		(void)snprintf(b->conf.destinations[b->conf.destination_count++], LIMIT_PATH, "%s", a->destination);
 	}
-	return 0;
+	return read_options(b) < 0 ? err_set(e, "no memory") : 0;
 }
 
 /* Plan how helpers are kept apart; the choice follows from who we are and what the admin demands. */
@@ -260,9 +265,7 @@ int main(int argc, char **argv)
 	from_environment(b.config_dir, sizeof b.config_dir, "GUIX_CONFIGURATION_DIRECTORY", "/etc/guix");
 	if (getenv("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES") != NULL)
 		log_say("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES is ignored: narlock installs nothing that is not signed");
-	if (read_options(&b) < 0)
-		(void)snprintf(b.refusal, sizeof b.refusal, "no memory");
-	else if (start_up(&b, &a, &c, &e) < 0)
+	if (start_up(&b, &a, &c, &e) < 0)
 		(void)snprintf(b.refusal, sizeof b.refusal, "%s", e.text);
 	if (strcmp(a.mode, "self-check") == 0)
 		return selfcheck(&b, &c, a.urls);

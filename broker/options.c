@@ -40,7 +40,20 @@ static int plain(const char *s)
 	return 1;
 }
 
-static void add_urls(struct options *o, char *text, unsigned most)
+/* Is URL in the admin's list, which is as it came: with slashes at the ends? */
+static int admins(const char *list, const char *url)
+{
+	size_t n = strlen(url);
+
+	for (; *list != '\0'; list += strcspn(list, " \t")) {
+		list += strspn(list, " \t");
+		if (strncmp(list, url, n) == 0 && strchr(" \t", list[n + strspn(list + n, "/")]) != NULL)
+			return 1;
+	}
+	return 0;
+}
+
+static void add_urls(struct options *o, const char *admin, char *text, unsigned most)
 {
 	char *word, *rest = text;
 
@@ -51,8 +64,10 @@ static void add_urls(struct options *o, char *text, unsigned most)
 			word[--n] = '\0';
 		if (n > LIMIT_URL || !plain(word) || o->url_count >= most)
 			o->urls_dropped++;
-		else
+		else {
+			o->kinds[o->url_count] = admins(admin, word) ? SERVER_TRUSTED : SERVER_UNTRUSTED;
 			o->urls[o->url_count++] = word;
+		}
 	}
 }
 
@@ -61,9 +76,9 @@ static int flag(const char *value)
 	return value != NULL && (strcmp(value, "true") == 0 || strcmp(value, "yes") == 0 || atoi(value) > 0);
 }
 
-int options_parse(struct options *o, const char *text, const char *discovered)
+int options_parse(struct options *o, const char *text, const char *discovered, unsigned most)
 {
-	const char *value, *end;
+	const char *admin, *value, *end;
 	char *copy, *urls;
 
 	memset(o, 0, sizeof *o);
@@ -77,8 +92,10 @@ int options_parse(struct options *o, const char *text, const char *discovered)
 			*p = '\0';
 	if (!flag(find(copy, end, "discover", 0)))
 		discovered = "";
+	if ((admin = find(copy, end, "substitute-urls", 0)) == NULL)
+		admin = default_urls;
 	if ((value = find(copy, end, "substitute-urls", 1)) == NULL)
-		value = default_urls;
+		value = admin;
 	/* One buffer for both lists: neighbours first, as they are nearest. */
 	if ((o->buffer = malloc(strlen(discovered) + strlen(value) + 2)) == NULL) {
 		free(copy);
@@ -87,8 +104,8 @@ int options_parse(struct options *o, const char *text, const char *discovered)
 	memcpy(o->buffer, discovered, strlen(discovered) + 1);
 	urls = o->buffer + strlen(discovered) + 1;
 	memcpy(urls, value, strlen(value) + 1);
-	add_urls(o, o->buffer, MAX_DISCOVERED);
-	add_urls(o, urls, LIMIT_SERVERS);
+	add_urls(o, admin, o->buffer, MAX_DISCOVERED < most ? MAX_DISCOVERED : most);
+	add_urls(o, admin, urls, most);
 	o->traces = flag(find(copy, end, "print-extended-build-trace", 1));
 	o->deduplicate = flag(find(copy, end, "deduplicate", 0));
 	value = find(copy, end, "terminal-columns", 1);

@@ -75,6 +75,7 @@ static void url_lines(struct broker *b)
 		if (f != NULL)
 			crew_release(b, f); /* the next one is told another list of servers */
 		b->options.urls[0] = all.urls[i];
+		b->options.kinds[0] = SERVER_UNTRUSTED; /* an index, too: that it has no such page is an answer */
 		b->options.url_count = 1;
 		lookup_all(b, paths, 1, LOOKUP_FRESH, on_answer);
 	}

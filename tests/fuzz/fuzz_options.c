@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (size > 0)
 		memcpy(text, data, size);
-	if (options_parse(&o, text, strlen(text) < size ? text + strlen(text) + 1 : NULL) < 0)
+	if (options_parse(&o, text, strlen(text) < size ? text + strlen(text) + 1 : NULL, LIMIT_SERVERS) < 0)
 		abort();
 	if (o.url_count > LIMIT_SERVERS || o.columns < 20 || o.columns > 1000)
 		abort();

@@ -126,6 +126,58 @@ static void every_key_is_read(void **state)
 	assert_int_equal(c.lzip_dictionary, 4096);
 }
 
+static void lines_about_blocks_are_passed_on(void **state)
+{
+	char text[65536] = "", value[LIMIT_OPTION_VALUE + 2];
+	static const char *const keys[] = { "ipfs", "ipfs-gateway", "block-server", "block-timeout", "seed", "seed-private",
+					    "publish-again" };
+
+	(void)state;
+	accepted("ipfs =  /ip4/127.0.0.1/tcp/5001 Bearer a b=c \nipfs=\nseed = any thing\neris-index = http://i/x//\n"
+		 "eris-index = https://u:p@j\n");
+	assert_int_equal(c.option_count, 3);
+	assert_string_equal(c.options[0].key, "ipfs");
+	assert_string_equal(c.options[0].value, "/ip4/127.0.0.1/tcp/5001 Bearer a b=c");
+	assert_string_equal(c.options[1].value, "");
+	assert_string_equal(c.options[2].key, "seed");
+	assert_string_equal(c.options[2].value, "any thing");
+	assert_int_equal(c.index_count, 2);
+	assert_string_equal(c.indexes[0], "http://i/x");
+	assert_string_equal(c.indexes[1], "https://u:p@j");
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+		(void)snprintf(text + strlen(text), 64, "%s = %zu\n", keys[i], i);
+	accepted(text);
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+		assert_string_equal(c.options[i].key, keys[i]);
+	refused("ipfs = a\001b\n", "control character");
+	refused("ipfs = a\tb\n", "control character");
+	refused("block-servers = x\n", "no key");
+	refused("eris-index =\n", "no URL");
+	refused("eris-index = i\n", "no URL");
+	refused("eris-index = http://\n", "no URL");
+	refused("eris-index = https:///\n", "no URL");
+	refused("eris-index = file:///x\n", "no URL");
+	refused("eris-index = http://a b\n", "no URL");
+	refused("eris-index = http://\xc3\xa9\n", "no URL");
+	memset(value, 'x', sizeof value);
+	for (int more = 0; more < 2; more++) {
+		(void)snprintf(text, sizeof text, "ipfs = %.*s\n", LIMIT_OPTION_VALUE + more, value);
+		assert_int_equal(read_text(text), -more);
+	}
+	*text = '\0';
+	for (int i = 0; i <= LIMIT_OPTIONS_PASSED; i++) {
+		assert_int_equal(read_text(text), 0);
+		strcat(text, "block-server = x\n");
+	}
+	refused(text, "line 33: more than 32");
+	*text = '\0';
+	for (int i = 0; i <= CONF_INDEXES; i++) {
+		assert_int_equal(read_text(text), 0);
+		strcat(text, "eris-index = http://x\n");
+	}
+	refused(text, "line 9: more than 8");
+}
+
 static void mistakes_are_named(void **state)
 {
 	(void)state;
@@ -254,6 +306,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		IN_DIR(defaults_without_a_file),
 		IN_DIR(every_key_is_read),
+		IN_DIR(lines_about_blocks_are_passed_on),
 		IN_DIR(mistakes_are_named),
 		IN_DIR(long_values_and_lists_are_refused),
 		IN_DIR(a_nul_is_refused),

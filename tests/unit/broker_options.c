@@ -16,7 +16,7 @@ static struct options o;
 static void parse(const char *text, const char *discovered)
 {
 	options_free(&o);
-	assert_int_equal(options_parse(&o, text, discovered), 0);
+	assert_int_equal(options_parse(&o, text, discovered, LIMIT_SERVERS), 0);
 }
 
 /* The URLs, each followed by a comma. */
@@ -116,6 +116,40 @@ static void neighbours_count_only_when_the_admin_says_so(void **state)
 	assert_string_equal(urls("substitute-urls=http://a\ndiscover=true\n", NULL), "http://a,");
 }
 
+/* Only what the admin names may be asked to publish something. */
+static void whose_urls(void **state)
+{
+	static const struct { const char *text, *kinds; } cases[] = {
+		{ NULL, "TT" },
+		{ "substitute-urls=http://a http://b\n", "TT" },
+		{ "substitute-urls=http://a http://b\nuntrusted-substitute-urls=http://c http://b http://bb http://a\n", "UTUT" },
+		{ "substitute-urls= http://a///  http://b/\nuntrusted-substitute-urls=http://b http://a/ http://a/x\n", "TTU" },
+		{ "substitute-urls=http://a/x\nuntrusted-substitute-urls=http://a http:// http://a/x/y /\n", "UUUU" },
+		{ "untrusted-substitute-urls=http://a https://ci.guix.gnu.org/\n", "UT" }, /* the defaults are the admin's */
+		{ "substitute-urls=\nuntrusted-substitute-urls=http://a https://ci.guix.gnu.org\n", "UU" },
+		{ "substitute-urls=http://a http://n2\ndiscover=true\n", "UTTT" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		parse(cases[i].text, "http://n1\nhttp://n2\n");
+		assert_int_equal(o.url_count, strlen(cases[i].kinds));
+		for (unsigned k = 0; k < o.url_count; k++)
+			if (o.kinds[k] != (cases[i].kinds[k] == 'T' ? SERVER_TRUSTED : SERVER_UNTRUSTED))
+				fail_msg("%s: %s is %u", cases[i].text, o.urls[k], o.kinds[k]);
+	}
+}
+
+static void fewer_urls_when_indexes_need_room(void **state)
+{
+	(void)state;
+	options_free(&o);
+	assert_int_equal(options_parse(&o, "substitute-urls=http://a http://b http://c\ndiscover=true", "http://n", 3), 0);
+	assert_int_equal(o.url_count, 3);
+	assert_int_equal(o.urls_dropped, 1);
+	assert_string_equal(o.urls[2], "http://b");
+}
+
 static void flags(void **state)
 {
 	static const struct { const char *text; int traces; } cases[] = {
@@ -197,6 +231,8 @@ int main(void)
 		cmocka_unit_test(odd_urls_are_dropped_and_counted),
 		cmocka_unit_test(no_more_urls_than_the_limit),
 		cmocka_unit_test(neighbours_count_only_when_the_admin_says_so),
+		cmocka_unit_test(whose_urls),
+		cmocka_unit_test(fewer_urls_when_indexes_need_room),
 		cmocka_unit_test(flags),
 		cmocka_unit_test(columns),
 		cmocka_unit_test(what_is_unknown_is_skipped),
