@@ -136,6 +136,8 @@ blockconf_done(struct blockconf *c)
 {
 	struct err e;
 
-	if (!c->said_ipfs)
-		(void)blockconf_set(c, "ipfs", DEFAULT_IPFS, &e);
+	if (c->said_ipfs)
+		return;
+	c->default_ipfs = 1;
+	(void)blockconf_set(c, "ipfs", DEFAULT_IPFS, &e);
 }

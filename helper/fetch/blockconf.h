@@ -41,6 +41,7 @@ struct blockconf {
 	uint8_t publish_again;      /* 1: servers may be asked to */
 	uint8_t seed_private;       /* 1: also what came from private addresses or with a password */
 	uint8_t said_ipfs;          /* an `ipfs' line was there */
+	uint8_t default_ipfs;       /* none was: the daemon at the usual address need not be there */
 	unsigned options;           /* OPTION frames so far */
 	struct block_bad bad[BLOCKCONF_BAD]; /* the first of them */
 	size_t nbad;

@@ -66,7 +66,7 @@ end(struct check *c, enum check_status status, const char *text)
 static enum check_status
 blame(const struct check *c)
 {
-	return c->source != NULL && c->source->at.kind == RPC_IPFS && !c->fetch->blocks->said_ipfs ? CHECK_NOTE :
+	return c->source != NULL && c->source->at.kind == RPC_IPFS && c->fetch->blocks->default_ipfs ? CHECK_NOTE :
 	    CHECK_USELESS;
 }
 
@@ -94,7 +94,7 @@ unreachable(struct check *c, const char *why)
 	if (!is_ipfs(c))
 		(void)snprintf(text, sizeof text, "cannot be reached (%.120s): correct or remove its `%s' line in "
 		    "narlock.conf", why, key_of(c));
-	else if (c->fetch->blocks->said_ipfs)
+	else if (!c->fetch->blocks->default_ipfs)
 		(void)snprintf(text, sizeof text, "no daemon there (%.100s): start it (ipfs daemon), correct its `ipfs' "
 		    "line in narlock.conf, or write `ipfs =' to do without", why);
 	else
