@@ -50,8 +50,16 @@ source_judged(struct fetch *f, size_t i, enum rpc_verdict verdict, const char *w
 enum host_state
 source_ask(struct transfer *t, const struct block_source *s, const struct rpc_request *r, struct err *e)
 {
+	return source_send(t, s, r, NULL, 0, e);
+}
+
+enum host_state
+source_send(struct transfer *t, const struct block_source *s, const struct rpc_request *r, const void *body, size_t len,
+    struct err *e)
+{
 	const struct fetch *f = t->fetch;
-	struct transfer_request q = { .method = r->method, .address = r->url, .socket = s->at.socket };
+	struct transfer_request q = { .method = r->method, .address = r->url, .socket = s->at.socket, .body = body,
+		.body_len = len };
 	struct curl_slist *headers = NULL;
 	enum host_state state;
 

@@ -19,6 +19,10 @@ void source_judged(struct fetch *f, size_t i, enum rpc_verdict verdict, const ch
 enum host_state source_ask(struct transfer *t, const struct block_source *s, const struct rpc_request *r,
     struct err *e);
 
+/* source_send(t, s, r, body, len, e): the same with a body, which has to live until the transfer has ended. */
+enum host_state source_send(struct transfer *t, const struct block_source *s, const struct rpc_request *r, const void *body,
+    size_t len, struct err *e);
+
 /* source_reply(r, t, result, body, len): what has come, for rpc_judge(). */
 void source_reply(struct rpc_reply *r, const struct transfer *t, CURLcode result, const void *body, size_t len);
 
