@@ -20,12 +20,14 @@
 /* Descriptors: 256 requests for blocks, 64 others, a nar, kept connections (at most 320 in all), ours: below this. */
 #define FETCH_FILES 512
 
+struct again;
 struct blockconf;
 struct heal;
 struct checks;
 struct lookups;
 struct order;
 struct out_frame;
+struct probes;
 
 struct proxy {
 	uint8_t set;
@@ -62,6 +64,8 @@ struct fetch {
 	size_t nservers;
 	struct heal *heal;         /* puts blocks into IPFS, see heal.h */
 	struct blockconf *blocks;  /* what OPTION frames say, see blockconf.h */
+	struct again *again;       /* publish-again, see again.h */
+	struct probes *probes;     /* see probe.h */
 	char trusted[LIMIT_TRUSTHOSTS][LIMIT_HOST + 1];
 	size_t ntrusted;
 	struct hosts hosts;
