@@ -808,4 +808,5 @@ def main():
     subprocess.run(["/bed/kit/e2e/daemon", "stop"], check=True)
     return report.close()
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
