@@ -132,6 +132,7 @@ build_ipfs(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, 
 		header(r, "Content-Type: multipart/form-data; boundary=", boundary);
 	switch (ask) {
 	case RPC_GET:
+	case RPC_NODE:
 		/* A bare number of milliseconds is not understood, and answered with nothing. */
 		snprintf(r->url, sizeof r->url, "%s/api/v0/block/get?arg=%s&timeout=%ums", base, cid, timeout_ms);
 		return 0;
@@ -182,13 +183,12 @@ rpc_build(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, c
     uint32_t timeout_ms, const char *boundary, struct err *e)
 {
 	char cid[MANIFEST_CID_LEN + 1] = "", ref[URN_REF_LEN + 1];
-	int needs = ask == RPC_GET || ask == RPC_HAS || ask == RPC_EXPORT;
+	int node = ask == RPC_EXPORT || ask == RPC_NODE, needs = ask == RPC_GET || ask == RPC_HAS || node;
 
 	memset(r, 0, sizeof *r);
-	if (needs != (hash != NULL) || (s->kind == RPC_IPFS && (ask == RPC_GET || ask == RPC_HAS) &&
-	    timeout_ms == 0))
+	if (needs != (hash != NULL) || (s->kind == RPC_IPFS && ask != RPC_EXPORT && needs && timeout_ms == 0))
 		return err_set(e, "a question without what it needs");
-	if (needs && ask == RPC_EXPORT)
+	if (node)
 		manifest_cid_format(cid, hash);
 	else if (needs)
 		urn_cid_format(cid, hash);
@@ -198,7 +198,7 @@ rpc_build(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, c
 		return build_ipfs(r, s, ask, cid, timeout_ms, boundary, e);
 	if (s->kind == RPC_GATEWAY)
 		return build_gateway(r, s, ask, cid, e);
-	if (ask != RPC_GET && ask != RPC_HAS)
+	if (ask != RPC_GET && ask != RPC_HAS && ask != RPC_NODE)
 		return err_set(e, "a block end-point has only blocks");
 	urn_ref_format(ref, hash);
 	r->method = ask == RPC_HAS ? "HEAD" : "GET";
@@ -369,18 +369,21 @@ judge_way(struct rpc_judgement *j, enum rpc_kind kind, const struct rpc_reply *r
 }
 
 static void
-judge_block(struct rpc_judgement *j, const uint8_t *ref, uint32_t block_size, const struct rpc_reply *r)
+judge_block(struct rpc_judgement *j, int node, const uint8_t *ref, uint32_t block_size, const struct rpc_reply *r)
 {
 	char text[256];
 	const char *wrong;
 
-	if (r->len < block_size && rpc_json(r->body, r->len, "Message", text, sizeof text) == 0)
+	if ((node ? r->len > 0 && r->body[0] == '{' : r->len < block_size) &&
+	    rpc_json(r->body, r->len, "Message", text, sizeof text) == 0)
 		judge_message(j, text);
 	else if (r->len == 0 && r->complete)
 		say(j, RPC_MISSING, "answers with nothing");
-	else if (!r->complete && r->len < block_size)
+	else if (!r->complete && (node || r->len < block_size))
 		say(j, RPC_BUSY, "breaks off");
-	else if ((wrong = block_verify(ref, r->body, r->len, block_size)) != NULL)
+	else if (node && !manifest_check(ref, r->body, r->len))
+		say(j, RPC_LIE, "another node of a manifest than was asked for");
+	else if (!node && (wrong = block_verify(ref, r->body, r->len, block_size)) != NULL)
 		say(j, RPC_LIE, wrong);
 	else
 		say(j, RPC_BLOCK, NULL);
@@ -394,8 +397,8 @@ rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask,
 
 	if (!judge_way(j, s->kind, r))
 		return;
-	if (ask == RPC_GET) {
-		judge_block(j, hash, block_size, r);
+	if (ask == RPC_GET || ask == RPC_NODE) {
+		judge_block(j, ask == RPC_NODE, hash, block_size, r);
 		return;
 	}
 	if (!r->complete) {

@@ -44,6 +44,7 @@ enum rpc_ask {
 	RPC_IMPORT,  /* RPC_IPFS: a CAR as the only part of a form */
 	RPC_EXPORT,  /* RPC_IPFS, RPC_GATEWAY: a CAR of all beneath the manifest HASH; no time-out */
 	RPC_VERSION, /* RPC_IPFS: its version; RPC_GATEWAY: the empty block: does it work at all? */
+	RPC_NODE,    /* the node HASH of a manifest */
 };
 
 struct rpc_request {
@@ -55,7 +56,7 @@ struct rpc_request {
 };
 
 /* rpc_build(r, s, ask, hash, timeout_ms, boundary, e): the request.  HASH: ERIS_REF bytes, or NULL where
- * there is none; TIMEOUT_MS: for RPC_GET and RPC_HAS, after which the daemon itself gives up; BOUNDARY: for
+ * there is none; TIMEOUT_MS: for RPC_GET, RPC_NODE and RPC_HAS, after which the daemon itself gives up; BOUNDARY: for
  * forms, RPC_BOUNDARY random hex digits.  -1 if such a source is not asked such things. */
 int rpc_build(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
     uint32_t timeout_ms, const char *boundary, struct err *e);
@@ -89,8 +90,8 @@ struct rpc_judgement {
 	uint32_t retry_ms; /* RPC_BUSY: what the answer asks for, or 0 */
 };
 
-/* rpc_judge(j, s, ask, hash, block_size, reply): ASK is RPC_GET, RPC_HAS, RPC_IMPORT or RPC_VERSION; a block
- * is hashed (block_init()). */
+/* rpc_judge(j, s, ask, hash, block_size, reply): ASK is RPC_GET, RPC_NODE, RPC_HAS, RPC_IMPORT, RPC_EXPORT
+ * (the way only: what has come is a CAR) or RPC_VERSION; a block is hashed (block_init()). */
 void rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
     uint32_t block_size, const struct rpc_reply *reply);
 

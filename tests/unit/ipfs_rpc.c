@@ -12,6 +12,7 @@
 
 #include "helper/eris/block.h"
 #include "helper/eris/urn.h"
+#include "helper/ipfs/manifest.h"
 #include "helper/ipfs/rpc.h"
 
 /* CID and reference of the bytes 0, 1, ... 31 as a hash (base64 module of Python, RFC 4648). */
@@ -108,6 +109,9 @@ requests(void **state)
 		{ RPC_IPFS, RPC_IMPORT, "POST", "http://h/api/v0/dag/import?pin-roots=false&stats=true", "Expect:" },
 		{ RPC_IPFS, RPC_EXPORT, "POST", "http://h/api/v0/dag/export?arg=" NODE "&progress=false", "Expect:" },
 		{ RPC_IPFS, RPC_VERSION, "POST", "http://h/api/v0/version", "Expect:" },
+		{ RPC_IPFS, RPC_NODE, "POST", "http://h/api/v0/block/get?arg=" NODE "&timeout=1500ms", "Expect:" },
+		{ RPC_GATEWAY, RPC_NODE, "GET", "http://h/ipfs/" NODE "?format=raw", "Accept: application/vnd.ipld.raw" },
+		{ RPC_BLOCKS, RPC_NODE, "GET", "http://h/uri-res/N2R?urn:blake2b:" REF, NULL },
 		{ RPC_GATEWAY, RPC_GET, "GET", "http://h/ipfs/" CID "?format=raw", "Accept: application/vnd.ipld.raw" },
 		{ RPC_GATEWAY, RPC_HAS, "HEAD", "http://h/ipfs/" CID "?format=raw", "Cache-Control: only-if-cached" },
 		{ RPC_GATEWAY, RPC_EXPORT, "GET", "http://h/ipfs/" NODE "?format=car&dag-scope=all",
@@ -127,7 +131,7 @@ requests(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		enum rpc_ask ask = cases[i].ask;
-		const uint8_t *h = ask == RPC_GET || ask == RPC_HAS || ask == RPC_EXPORT ? hash : NULL;
+		const uint8_t *h = ask == RPC_GET || ask == RPC_HAS || ask == RPC_EXPORT || ask == RPC_NODE ? hash : NULL;
 
 		s = source(cases[i].kind, "http://h");
 		assert_int_equal(rpc_build(&r, &s, ask, h, 1500, boundary, &e), cases[i].url != NULL ? 0 : -1);
@@ -367,6 +371,36 @@ puts_blocks(void **state)
 	assert_int_equal(j.verdict, RPC_UNREACHABLE);
 }
 
+static void
+nodes(void **state)
+{
+	static const char node[] = "any bytes: only the hash counts";
+	static const char error[] = "{\"Message\":\"block was not found\",\"Code\":0,\"Type\":\"error\"}";
+	struct rpc_source s = source(RPC_BLOCKS, "http://h");
+	struct rpc_reply r = { .connected = 1, .complete = 1, .status = 200, .body = (const uint8_t *)node,
+		.len = sizeof node };
+	struct rpc_judgement j;
+	uint8_t right[ERIS_REF];
+
+	(void)state;
+	manifest_hash(right, r.body, r.len);
+	rpc_judge(&j, &s, RPC_NODE, right, 0, &r);
+	assert_int_equal(j.verdict, RPC_BLOCK);
+	rpc_judge(&j, &s, RPC_NODE, hash, 0, &r);
+	assert_int_equal(j.verdict, RPC_LIE);
+	r.complete = 0;
+	rpc_judge(&j, &s, RPC_NODE, hash, 0, &r);
+	assert_int_equal(j.verdict, RPC_BUSY);
+	r.complete = 1;
+	r.len = 0;
+	rpc_judge(&j, &s, RPC_NODE, hash, 0, &r);
+	assert_int_equal(j.verdict, RPC_MISSING);
+	r.body = (const uint8_t *)error;
+	r.len = strlen(error);
+	rpc_judge(&j, &s, RPC_NODE, hash, 0, &r);
+	assert_int_equal(j.verdict, RPC_MISSING);
+}
+
 int
 main(void)
 {
@@ -379,6 +413,7 @@ main(void)
 		cmocka_unit_test(errors),
 		cmocka_unit_test(other_questions),
 		cmocka_unit_test(puts_blocks),
+		cmocka_unit_test(nodes),
 	};
 	struct err e;
 
