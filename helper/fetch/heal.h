@@ -54,6 +54,9 @@ void heal_counts(const struct fetch *f, uint32_t *missed, uint32_t *repaired, ui
 void heal_pump(struct fetch *f);
 uint64_t heal_deadline(const struct fetch *f);
 
+/* heal_busy(f): whether copies still wait or are on their way. */
+int heal_busy(const struct fetch *f);
+
 /* heal_private(f, u): 1 if what is at U must not be spread: U has a user or a password, or its host is, or resolves to,
  * an address of this machine, of a private network (RFC 1918, RFC 6598, ULA) or link-local, or, where a proxy resolves it, has a name
  * that only a local network knows (without a dot, .local, .lan, .internal, .home.arpa).  Names that are not resolved

@@ -3,15 +3,12 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/rand.h>
-#include <openssl/ssl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "helper/common/logline.h"
@@ -19,10 +16,12 @@
 #include "helper/eris/block.h"
 #include "helper/fetch/blockconf.h"
 #include "helper/fetch/check.h"
+#include "helper/fetch/heal.h"
 #include "helper/fetch/journal.h"
 #include "helper/fetch/lookup.h"
 #include "helper/fetch/nar.h"
 #include "helper/fetch/serve.h"
+#include "helper/fetch/start.h"
 #include "helper/fetch/state.h"
 #include "helper/fetch/transfer.h"
 
@@ -32,35 +31,6 @@
 #define IDLE_MS 60000
 
 /* --- Before the lock --------------------------------------------------------------------------------- */
-
-static int
-has_word(const char *text, const char *word)
-{
-	return text != NULL && strncmp(text, word, strlen(word)) == 0;
-}
-
-/* Whatever these libraries open, ask or create once, they do now. */
-static int
-warm_up(struct fetch *f, struct err *e)
-{
-	unsigned char byte;
-	time_t now = time(NULL);
-	struct tm tm;
-	SSL_CTX *ctx;
-
-	tzset();
-	(void)localtime_r(&now, &tm);
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		return err_set(e, "libcurl does not start");
-	if (!has_word(curl_version_info(CURLVERSION_NOW)->ssl_version, "OpenSSL"))
-		return err_set(e, "libcurl does not use OpenSSL");
-	ctx = SSL_CTX_new(TLS_client_method());
-	if (ctx == NULL || RAND_bytes(&byte, 1) != 1)
-		return err_set(e, "OpenSSL does not start");
-	SSL_CTX_free(ctx);
-	f->seed = (uint32_t)now * 31 + (uint32_t)getpid();
-	return (f->multi = transfer_multi(e)) != NULL ? 0 : -1;
-}
 
 /* Blocks that are missing in IPFS are written down in the file `heal' beside the state file. */
 static void
@@ -114,17 +84,6 @@ lock(struct fetch *f, struct err *e)
 /* --- After it ---------------------------------------------------------------------------------------- */
 
 static void
-read_clocks(struct fetch *f)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	f->now = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-	clock_gettime(CLOCK_REALTIME, &t);
-	f->clock = t.tv_sec;
-}
-
-static void
 ask_names(struct fetch *f)
 {
 	const char *name;
@@ -139,7 +98,8 @@ ask_names(struct fetch *f)
 static int
 wait_ms(const struct fetch *f)
 {
-	uint64_t due[] = { lookup_deadline(f), nar_deadline(f), check_deadline(f), hosts_deadline(&f->hosts) };
+	uint64_t due[] = { lookup_deadline(f), nar_deadline(f), check_deadline(f), heal_deadline(f),
+		hosts_deadline(&f->hosts) };
 	uint64_t first = f->now + IDLE_MS;
 
 	for (size_t i = 0; i < sizeof due / sizeof due[0]; i++)
@@ -177,7 +137,7 @@ serve(struct fetch *f, struct err *e)
 	int readable = 1, running, rc;
 
 	for (;;) {
-		read_clocks(f);
+		start_clocks(f);
 		if (readable && (rc = serve_read(f, e)) != 1)
 			return rc;
 		if (serve_flush(f, e) != 0)
@@ -186,12 +146,14 @@ serve(struct fetch *f, struct err *e)
 			lookup_pump(f);
 			nar_pump(f);
 			check_pump(f);
+			heal_pump(f);
 			ask_names(f);
 			(void)curl_multi_perform(f->multi, &running);
 			transfer_collect(f, serve_room);
 			lookup_pump(f);
 			nar_pump(f);
 			check_pump(f);
+			heal_pump(f);
 			ask_names(f);
 		}
 		readable = wait(f);
@@ -211,8 +173,9 @@ main(void)
 	/* What is open later is ours, and only that stays open. */
 	(void)syscall(SYS_close_range, CONTROL + 1, ~0u, 0);
 	open_files(f);
-	if (warm_up(f, &e) != 0 || hosts_init(&f->hosts, &e) != 0 || lookup_init(f, &e) != 0 ||
-	    nar_init(f, &e) != 0 || (f->blocks = blockconf_new(&e)) == NULL || block_init(&e) != 0 || lock(f, &e) != 0 || serve(f, &e) != 0) {
+	if (start_libraries(f, &e) != 0 || hosts_init(&f->hosts, &e) != 0 || lookup_init(f, &e) != 0 ||
+	    nar_init(f, &e) != 0 || (f->blocks = blockconf_new(&e)) == NULL || heal_init(f, &e) != 0 || block_init(&e) != 0 ||
+	    lock(f, &e) != 0 || serve(f, &e) != 0) {
 		logline("%s", e.text);
 		_exit(1);
 	}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (fetch, heal): what a process that makes requests needs before the lock, and the time. */
+#include <openssl/rand.h>
+#include <openssl/ssl.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "helper/fetch/start.h"
+#include "helper/fetch/transfer.h"
+
+static int
+has_word(const char *text, const char *word)
+{
+	return text != NULL && strncmp(text, word, strlen(word)) == 0;
+}
+
+/* Whatever these libraries open, ask or create once, they do now. */
+int
+start_libraries(struct fetch *f, struct err *e)
+{
+	unsigned char byte;
+	time_t now = time(NULL);
+	struct tm tm;
+	SSL_CTX *ctx;
+
+	tzset();
+	(void)localtime_r(&now, &tm);
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return err_set(e, "libcurl does not start");
+	if (!has_word(curl_version_info(CURLVERSION_NOW)->ssl_version, "OpenSSL"))
+		return err_set(e, "libcurl does not use OpenSSL");
+	ctx = SSL_CTX_new(TLS_client_method());
+	if (ctx == NULL || RAND_bytes(&byte, 1) != 1)
+		return err_set(e, "OpenSSL does not start");
+	SSL_CTX_free(ctx);
+	f->seed = (uint32_t)now * 31 + (uint32_t)getpid();
+	return (f->multi = transfer_multi(e)) != NULL ? 0 : -1;
+}
+
+void
+start_clocks(struct fetch *f)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	f->now = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	clock_gettime(CLOCK_REALTIME, &t);
+	f->clock = t.tv_sec;
+}
