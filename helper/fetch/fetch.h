@@ -22,6 +22,7 @@
 
 struct again;
 struct blockconf;
+struct blockpool;
 struct heal;
 struct checks;
 struct lookups;
@@ -64,8 +65,10 @@ struct fetch {
 	size_t nservers;
 	struct heal *heal;         /* puts blocks into IPFS, see heal.h */
 	struct blockconf *blocks;  /* what OPTION frames say, see blockconf.h */
+	struct blockpool *pool;    /* requests for blocks, see blockpool.h */
 	struct again *again;       /* publish-again, see again.h */
 	struct probes *probes;     /* see probe.h */
+	unsigned big_roots;        /* long answers that rootget.c holds */
 	char trusted[LIMIT_TRUSTHOSTS][LIMIT_HOST + 1];
 	size_t ntrusted;
 	struct hosts hosts;

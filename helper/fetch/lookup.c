@@ -5,10 +5,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "helper/fetch/blockconf.h"
+#include "helper/fetch/index.h"
 #include "helper/fetch/lookup.h"
+#include "helper/fetch/rootget.h"
 #include "helper/fetch/serve.h"
 #include "helper/fetch/state.h"
 #include "helper/fetch/transfer.h"
+#include "helper/ipfs/manifest.h"
 
 /* Requests under way, in all and to one server: connections for HTTP/1.1, streams for HTTP/2.  Everything else waits
  * in our own queue, which costs libcurl nothing and keeps the clock of a request honest. */
@@ -39,7 +43,12 @@ struct lookup {
 	char hash[HASH_PART_BYTES + 1];
 };
 
-enum flight_state { FLIGHT_FREE, FLIGHT_WAITING /* for a name, after a redirect */, FLIGHT_RUNNING };
+enum flight_state {
+	FLIGHT_FREE,
+	FLIGHT_WAITING, /* for a name, after a redirect */
+	FLIGHT_RUNNING,
+	FLIGHT_ROOT,    /* an index has named a manifest, and its root is looked for */
+};
 
 struct flight {
 	struct fetch *fetch;
@@ -51,6 +60,9 @@ struct flight {
 	uint8_t too_big;
 	char *body;
 	size_t len, room;
+	struct index_answer index; /* FLIGHT_ROOT: what the index has said */
+	size_t group;              /* the next group of it to try */
+	struct rootget *root;
 };
 
 struct line {
@@ -94,6 +106,7 @@ lookup_free(struct fetch *f)
 	for (size_t i = 0; f->lookups != NULL && i < FLIGHTS; i++) {
 		if (f->lookups->flights[i].fetch != NULL)
 			transfer_free(&f->lookups->flights[i].transfer);
+		rootget_free(f->lookups->flights[i].root);
 		free(f->lookups->flights[i].body);
 	}
 	free(f->lookups);
@@ -131,6 +144,8 @@ land(struct flight *fl)
 		fl->body = NULL;
 		fl->room = 0;
 	}
+	rootget_free(fl->root);
+	fl->root = NULL;
 	fl->big = fl->no_place = fl->too_big = 0;
 	fl->len = 0;
 	fl->lookup = NULL;
@@ -147,15 +162,14 @@ ttl_of(const struct answer *a, uint32_t untold, uint32_t longest)
 }
 
 static void
-found(struct flight *fl)
+found(struct flight *fl, const uint8_t *data, size_t len, uint32_t ttl)
 {
 	struct fetch *f = fl->fetch;
 	struct wire_msg m = { .type = MSG_NARINFO_PART, .id = fl->lookup->id };
-	uint32_t ttl = ttl_of(&fl->transfer.answer, TTL_NOT_TOLD, LONGEST_TTL);
 
-	for (size_t at = 0; at < fl->len; at += m.blob.len) {
-		m.blob.data = (const uint8_t *)fl->body + at;
-		m.blob.len = fl->len - at < LIMIT_BLOB ? fl->len - at : LIMIT_BLOB;
+	for (size_t at = 0; at < len; at += m.blob.len) {
+		m.blob.data = data + at;
+		m.blob.len = len - at < LIMIT_BLOB ? len - at : LIMIT_BLOB;
 		serve_send(f, &m);
 	}
 	answer(f, land(fl), NARINFO_FOUND, ttl, "");
@@ -179,6 +193,77 @@ fail(struct flight *fl, const char *reason)
 {
 	answer(fl->fetch, land(fl), NARINFO_FAILED, TTL_NOT_TOLD, reason);
 }
+
+/* --- Narinfos in manifests ---------------------------------------------------------------------------- */
+
+static int
+is_index(const struct flight *fl)
+{
+	return fl->fetch->servers[fl->lookup->server].kind == SERVER_INDEX;
+}
+
+/* Look for the root of the next manifest that the index knows. */
+static void
+next_root(struct flight *fl)
+{
+	struct fetch *f = fl->fetch;
+	const struct index_group *g;
+	struct err e;
+
+	rootget_free(fl->root);
+	fl->root = NULL;
+	fl->state = FLIGHT_ROOT;
+	while (fl->group < fl->index.n && !fl->index.groups[fl->group].has_manifest)
+		fl->group++;
+	if (fl->group == fl->index.n) { /* for now: what is in IPFS changes without the index */
+		answer(f, land(fl), NARINFO_ABSENT, 0, "");
+		return;
+	}
+	g = &fl->index.groups[fl->group++];
+	blockconf_done(f->blocks);
+	if ((fl->root = rootget_new(f, 1, g->manifest, 0, f->blocks->block_ms, &e)) == NULL)
+		fail(fl, e.text);
+}
+
+/* What an index has answered. */
+static void
+indexed(struct flight *fl)
+{
+	struct err e, why;
+
+	fl->group = 0;
+	if (index_parse(&fl->index, fl->body, fl->len, fl->lookup->hash, &e) == 0) {
+		next_root(fl);
+		return;
+	}
+	(void)err_set(&why, "%s: %s", fl->transfer.url.host, e.text);
+	fail(fl, why.text);
+}
+
+static void
+look_for_root(struct flight *fl)
+{
+	struct manifest_node n;
+	const uint8_t *data;
+	size_t len;
+	struct err e;
+
+	switch (rootget_pump(fl->root, &data, &len)) {
+	case ROOTGET_RUNS:
+		break;
+	case ROOTGET_FOUND:
+		if (manifest_parse(&n, data, len, &e) == 0 && n.root && n.narinfo != NULL) {
+			found(fl, n.narinfo, n.narinfo_len, TTL_NOT_TOLD);
+			break;
+		}
+		next_root(fl);
+		break;
+	default:
+		next_root(fl);
+	}
+}
+
+/* --- Failures ----------------------------------------------------------------------------------------- */
 
 /* The host of this request could not be reached: nobody asks it again for now. */
 static void
@@ -228,7 +313,7 @@ on_body(void *owner, const char *data, size_t n)
 
 	if (fl->transfer.answer.status != 200)
 		return transfer_ignore(&fl->transfer, n);
-	if (fl->len + n > LIMIT_NARINFO) {
+	if (fl->len + n > (is_index(fl) ? INDEX_MAX : LIMIT_NARINFO)) {
 		fl->too_big = 1;
 		return 0;
 	}
@@ -343,7 +428,8 @@ on_done(void *owner, CURLcode result)
 	if (fl->no_place) {
 		put_back(fl);
 	} else if (fl->too_big) {
-		(void)err_set(&e, "%s: a narinfo of more than %d bytes", fl->transfer.url.host, LIMIT_NARINFO);
+		(void)err_set(&e, "%s: a narinfo of more than %d bytes", fl->transfer.url.host,
+		    is_index(fl) ? INDEX_MAX : LIMIT_NARINFO);
 		fail(fl, e.text);
 	} else if (result != CURLE_OK && fl->transfer.quiet) {
 		silent(fl, reason);
@@ -352,7 +438,10 @@ on_done(void *owner, CURLcode result)
 		absent(fl);
 	} else if (result == CURLE_OK && a->status == 200 && fl->len > 0) {
 		line->silent = 0;
-		found(fl);
+		if (is_index(fl))
+			indexed(fl);
+		else
+			found(fl, (const uint8_t *)fl->body, fl->len, ttl_of(a, TTL_NOT_TOLD, LONGEST_TTL));
 	} else if (answer_is_redirect(a)) {
 		redirect(fl);
 	} else {
@@ -473,7 +562,7 @@ start_one(struct fetch *f, struct line *line)
 	fl->transfer.redirects = 0;
 	line->flights++;
 	f->lookups->running++;
-	(void)snprintf(name, sizeof name, "%s.narinfo", fl->lookup->hash);
+	(void)snprintf(name, sizeof name, is_index(fl) ? "eris/%s" : "%s.narinfo", fl->lookup->hash);
 	if (url_below(&fl->transfer.url, &s->url, name, &e) != 0)
 		fail(fl, e.text);
 	else
@@ -495,6 +584,8 @@ watch(struct flight *fl)
 
 	if (fl->state == FLIGHT_WAITING) {
 		launch(fl);
+	} else if (fl->state == FLIGHT_ROOT) {
+		look_for_root(fl);
 	} else if (f->now >= stall_time(fl)) {
 		(void)err_set(&e, "%s: no answer for %u ms", fl->transfer.url.host, f->settings.stall_ms);
 		transfer_stop(&fl->transfer);
@@ -562,6 +653,8 @@ lookup_deadline(const struct fetch *f)
 
 		if (fl->state == FLIGHT_RUNNING && stall_time(fl) < first)
 			first = stall_time(fl);
+		if (fl->state == FLIGHT_ROOT && rootget_deadline(fl->root) < first)
+			first = rootget_deadline(fl->root);
 	}
 	return first;
 }

@@ -14,12 +14,14 @@
 #include "helper/common/logline.h"
 #include "helper/common/seal.h"
 #include "helper/eris/block.h"
+#include "helper/fetch/again.h"
 #include "helper/fetch/blockconf.h"
 #include "helper/fetch/check.h"
 #include "helper/fetch/heal.h"
 #include "helper/fetch/journal.h"
 #include "helper/fetch/lookup.h"
 #include "helper/fetch/nar.h"
+#include "helper/fetch/probe.h"
 #include "helper/fetch/serve.h"
 #include "helper/fetch/start.h"
 #include "helper/fetch/state.h"
@@ -98,7 +100,7 @@ ask_names(struct fetch *f)
 static int
 wait_ms(const struct fetch *f)
 {
-	uint64_t due[] = { lookup_deadline(f), nar_deadline(f), check_deadline(f), heal_deadline(f),
+	uint64_t due[] = { lookup_deadline(f), nar_deadline(f), check_deadline(f), heal_deadline(f), probe_deadline(f),
 		hosts_deadline(&f->hosts) };
 	uint64_t first = f->now + IDLE_MS;
 
@@ -145,6 +147,7 @@ serve(struct fetch *f, struct err *e)
 		if (serve_room(f)) {
 			lookup_pump(f);
 			nar_pump(f);
+			probe_pump(f);
 			check_pump(f);
 			heal_pump(f);
 			ask_names(f);
@@ -152,6 +155,7 @@ serve(struct fetch *f, struct err *e)
 			transfer_collect(f, serve_room);
 			lookup_pump(f);
 			nar_pump(f);
+			probe_pump(f);
 			check_pump(f);
 			heal_pump(f);
 			ask_names(f);
@@ -174,7 +178,8 @@ main(void)
 	(void)syscall(SYS_close_range, CONTROL + 1, ~0u, 0);
 	open_files(f);
 	if (start_libraries(f, &e) != 0 || hosts_init(&f->hosts, &e) != 0 || lookup_init(f, &e) != 0 ||
-	    nar_init(f, &e) != 0 || (f->blocks = blockconf_new(&e)) == NULL || heal_init(f, &e) != 0 || block_init(&e) != 0 ||
+	    nar_init(f, &e) != 0 || (f->blocks = blockconf_new(&e)) == NULL || heal_init(f, &e) != 0 ||
+	    again_init(f, &e) != 0 || probe_init(f, &e) != 0 || block_init(&e) != 0 ||
 	    lock(f, &e) != 0 || serve(f, &e) != 0) {
 		logline("%s", e.text);
 		_exit(1);

@@ -12,6 +12,7 @@
 #include "helper/fetch/check.h"
 #include "helper/fetch/lookup.h"
 #include "helper/fetch/nar.h"
+#include "helper/fetch/probe.h"
 #include "helper/fetch/serve.h"
 
 /* Frames taken in one go, so that a talkative broker does not keep us from the network. */
@@ -154,6 +155,14 @@ on_cancel(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 }
 
 static int
+on_probe(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
+{
+	(void)fd;
+	f->phase = WORKING;
+	return probe_add(f, m, e);
+}
+
+static int
 on_addresses(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 {
 	(void)fd;
@@ -173,6 +182,7 @@ static const struct rule {
 	{ MSG_TRUSTHOST, SETTING_UP, on_trusthost },
 	{ MSG_OPTION, SETTING_UP, on_option },
 	{ MSG_LOOKUP, SETTING_UP | WORKING, on_lookup },
+	{ MSG_PROBE, SETTING_UP | WORKING, on_probe },
 	{ MSG_CANDIDATE, SETTING_UP | WORKING, on_candidate },
 	{ MSG_ORDER, WORKING, nar_order },
 	{ MSG_CHECK, SETTING_UP | WORKING, on_check },
