@@ -312,7 +312,7 @@ static void query(struct broker *b, char *line)
 		read_acl(b);
 		b->query = &q;
 		if ((paths = split(b, line + 5, &q.asked)) != NULL && b->acl.count > 0)
-			lookup_all(b, paths, q.asked, 0, on_answer);
+			lookup_all(b, paths, q.asked, LOOKUP_PROBE, on_answer);
 		b->query = NULL;
 		free(paths);
 		if (q.line_open)

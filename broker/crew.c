@@ -112,7 +112,7 @@ int crew_ask(struct broker *b, uint8_t kind)
 	h->verified = h->claimed = 0;
 	h->since = crew_now();
 	h->log_window = h->since;
-	h->log_lines = 0;
+	h->log_lines = h->liars = 0;
 	return 0;
 }
 
@@ -343,6 +343,22 @@ static int on_host_addresses(struct broker *b, struct helper *h, const struct wi
 	return 0;
 }
 
+static int on_liar(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
+{
+	char source[LIMIT_SOURCE + 1], reason[LIMIT_REASON + 1];
+	struct audit_line l;
+
+	if (h->liars++ >= LIMIT_LIARS)
+		return err_set(e, "more than %d sources that lie", LIMIT_LIARS);
+	wire_copy(source, sizeof source, m->text);
+	wire_copy(reason, sizeof reason, m->text2);
+	audit_begin(&b->audit, &l, "source-lied");
+	audit_text(&l, "source", source);
+	audit_text(&l, "reason", reason);
+	audit_end(&b->audit, &l);
+	return 0;
+}
+
 /* The permit table: what a helper may say, and when.  Anything else is a violation. */
 static const struct rule {
 	uint16_t type;
@@ -357,6 +373,8 @@ static const struct rule {
 	{ MSG_NAR_PROGRESS, KIND_FETCH, HELPER_ORDERED | HELPER_STREAMING, order_on_progress },
 	{ MSG_NAR_END, KIND_FETCH, HELPER_ORDERED | HELPER_STREAMING, order_on_end },
 	{ MSG_CHECKED, KIND_FETCH, HELPER_READY, selfcheck_on_checked },
+	{ MSG_LIAR, KIND_FETCH, HELPER_READY | HELPER_ORDERED | HELPER_STREAMING, on_liar },
+	{ MSG_PROBED, KIND_FETCH, HELPER_READY, lookups_on_probed },
 	{ MSG_RESOLVE, KIND_FETCH, HELPER_READY | HELPER_ORDERED | HELPER_STREAMING, on_resolve },
 	{ MSG_UNPACKED, KIND_UNPACK, HELPER_STREAMING, order_on_unpacked },
 	{ MSG_HOST_ADDRESSES, KIND_RESOLVE, HELPER_READY, on_host_addresses },

@@ -36,6 +36,7 @@ struct helper {
 	int64_t since;          /* ms: when it was asked for */
 	int64_t log_window;     /* ms */
 	unsigned log_lines;
+	unsigned liars;         /* fetch: LIAR frames */
 };
 
 /* fetch, resolve, an unpacker at work and a spare one. */

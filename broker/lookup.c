@@ -141,24 +141,20 @@ static void put_in_cache(struct broker *b, const struct source *s, enum cache_ki
 
 	if (b->cache.dir < 0 || s->cached || hash == NULL)
 		return;
+	if (b->options.kinds[s->server] == SERVER_INDEX) /* expired at once: it has to be found anew each time */
+		ttl = 0;
 	memcpy(in.key_fpr, key, sizeof in.key_fpr);
 	(void)cache_put(&b->cache, b->options.urls[s->server], hash, time(NULL),
 			ttl == TTL_NOT_TOLD ? -1 : (long)ttl, &in, NULL);
 }
 
 /* The path's story is over: only equivalent mirrors stay, in the order of servers. */
-static void finish(struct broker *b, struct task *t, uint32_t ttl)
+static void close_task(struct broker *b, struct task *t, uint32_t ttl)
 {
 	static const uint8_t no_key[32];
 	struct found *f = &t->found;
 	unsigned kept = 0;
 
-	if (!t->authorised && t->answered == 0 && t->old.text != NULL) {
-		f->auth = t->old; /* every server failed: what was once verified is better than nothing */
-		memcpy(f->key, t->old_key, sizeof f->key);
-		memset(&t->old, 0, sizeof t->old);
-		f->stale = t->authorised = 1;
-	}
 	for (unsigned i = 0; i < f->mirror_count; i++) {
 		b->lookups.kept -= strlen(f->mirrors[i].text);
 		if (t->authorised && narinfo_equivalent(&f->auth.ni, &f->mirrors[i].ni)) {
@@ -174,6 +170,34 @@ static void finish(struct broker *b, struct task *t, uint32_t ttl)
 	source_free(&t->old);
 	t->state = TASK_FREE;
 	b->lookups.active--;
+}
+
+/* Does T's narinfo name blocks in a group from T->probe on?  T->probe becomes that group. */
+static int next_probe(struct task *t)
+{
+	const struct narinfo *ni = &t->found.auth.ni;
+
+	while (t->probe < ni->group_count && ni->groups[t->probe].eris.at == NULL && ni->groups[t->probe].manifest.at == NULL)
+		t->probe++;
+	return t->probe < ni->group_count;
+}
+
+/* All servers were asked. */
+static void finish(struct broker *b, struct task *t, uint32_t ttl)
+{
+	struct found *f = &t->found;
+
+	if (!t->authorised && t->answered == 0 && t->old.text != NULL) {
+		f->auth = t->old; /* every server failed: what was once verified is better than nothing */
+		memcpy(f->key, t->old_key, sizeof f->key);
+		memset(&t->old, 0, sizeof t->old);
+		f->stale = t->authorised = 1;
+		if ((b->lookups.flags & LOOKUP_PROBE) && next_probe(t)) {
+			t->state = TASK_TO_PROBE;
+			return;
+		}
+	}
+	close_task(b, t, ttl);
 }
 
 /* Try the cache for T's present server.  Returns 1 when no question is needed. */
@@ -228,6 +252,14 @@ static void advance(struct broker *b, struct task *t, uint32_t ttl)
 	finish(b, t, ttl);
 }
 
+/* Nothing but old words is left of this path: who advertised it would promise what nobody has. */
+static void not_probed(struct broker *b, struct task *t)
+{
+	(void)snprintf(t->reason, sizeof t->reason, "its servers do not answer, and its blocks were not found");
+	t->authorised = 0;
+	close_task(b, t, TTL_NOT_TOLD);
+}
+
 static void start(struct broker *b, const char *path)
 {
 	for (unsigned i = 0; i < LIMIT_LOOKUPS; i++) {
@@ -255,6 +287,8 @@ static void fail_all(struct broker *b, const char *why)
 			t->server++;
 			advance(b, t, TTL_NOT_TOLD);
 		}
+		if (t->state == TASK_TO_PROBE)
+			not_probed(b, t);
 	}
 }
 
@@ -272,15 +306,22 @@ static void send_queued(struct broker *b)
 		struct task *t = &b->lookups.tasks[i];
 		struct wire_msg m = { .type = MSG_LOOKUP, .server = t->server };
 
-		if (t->state != TASK_QUEUED)
+		if (t->state == TASK_TO_PROBE) {
+			const struct narinfo_group *g = &t->found.auth.ni.groups[t->probe];
+
+			m.type = MSG_PROBE;
+			m.text = (struct wire_bytes){ (const uint8_t *)g->eris.at, g->eris.len };
+			m.text2 = (struct wire_bytes){ (const uint8_t *)g->manifest.at, g->manifest.len };
+		} else if (t->state != TASK_QUEUED) {
 			continue;
+		}
 		/* The low part of an id is the task's place, the high part tells one question from the next there. */
 		m.id = t->id = ++b->lookups.next_id * LIMIT_LOOKUPS + i;
 		memcpy(m.hash_part, storepath_base(t->path, strlen(t->path), b->store_dir), HASH_PART_BYTES);
 		if (crew_send(b, f, &m, -1, &e) != 0)
 			return; /* it reads slowly, or has just died: the next round sees */
-		t->state = TASK_SENT;
-		b->lookups.asked++;
+		b->lookups.asked += t->state == TASK_QUEUED;
+		t->state = t->state == TASK_QUEUED ? TASK_SENT : TASK_PROBED;
 	}
 }
 
@@ -383,11 +424,11 @@ void lookup_all(struct broker *b, const char *const *paths, size_t count, unsign
 
 /* --- Answers ------------------------------------------------------------------------------------------------- */
 
-static struct task *by_id(struct broker *b, uint32_t id)
+static struct task *by_id(struct broker *b, uint32_t id, enum task_state state)
 {
 	struct task *t = &b->lookups.tasks[id % LIMIT_LOOKUPS];
 
-	return t->state == TASK_SENT && t->id == id ? t : NULL;
+	return t->state == state && t->id == id ? t : NULL;
 }
 
 int lookups_on_part(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
@@ -397,7 +438,7 @@ int lookups_on_part(struct broker *b, struct helper *h, const struct wire_msg *m
 	(void)h;
 	if (l->part_len > 0 && l->part_id != m->id)
 		return err_set(e, "parts of two narinfos are mixed");
-	if (by_id(b, m->id) == NULL)
+	if (by_id(b, m->id, TASK_SENT) == NULL)
 		return err_set(e, "a narinfo that nobody asked for");
 	if (m->blob.len == 0 || m->blob.len > LIMIT_NARINFO - l->part_len)
 		return err_set(e, "a narinfo larger than %d bytes, or an empty part", LIMIT_NARINFO);
@@ -424,7 +465,7 @@ static int take_text(struct lookups *l, struct source *s)
 int lookups_on_end(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
 {
 	struct lookups *l = &b->lookups;
-	struct task *t = by_id(b, m->id);
+	struct task *t = by_id(b, m->id, TASK_SENT);
 	struct source s = { 0 };
 	char reason[LIMIT_REASON + 1];
 
@@ -439,7 +480,7 @@ int lookups_on_end(struct broker *b, struct helper *h, const struct wire_msg *m,
 	l->part_len = 0;
 	wire_copy(reason, sizeof reason, m->text);
 	if (m->status == NARINFO_FOUND || m->status == NARINFO_ABSENT)
-		t->answered++;
+		t->answered += m->status == NARINFO_FOUND || b->options.kinds[t->server] != SERVER_INDEX;
 	else
 		failed(b, t, reason[0] != '\0' ? reason : "it was not reachable a moment ago, and is left alone");
 	if (s.text != NULL) { /* judged together with what else arrives now */
@@ -454,12 +495,32 @@ int lookups_on_end(struct broker *b, struct helper *h, const struct wire_msg *m,
 	return 0;
 }
 
+int lookups_on_probed(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
+{
+	struct task *t = by_id(b, m->id, TASK_PROBED);
+
+	(void)h;
+	if (t == NULL || m->status > PROBE_FOUND)
+		return err_set(e, "PROBED that nobody asked for, or of status %u", m->status);
+	b->lookups.last_answer = crew_now();
+	t->probe++;
+	if (m->status == PROBE_FOUND)
+		close_task(b, t, TTL_NOT_TOLD);
+	else if (next_probe(t))
+		t->state = TASK_TO_PROBE;
+	else
+		not_probed(b, t);
+	return 0;
+}
+
 void lookups_lost(struct broker *b, const char *why)
 {
 	b->lookups.part_len = 0;
 	for (unsigned i = 0; i < LIMIT_LOOKUPS; i++) {
 		struct task *t = &b->lookups.tasks[i];
 
+		if (t->state == TASK_PROBED)
+			not_probed(b, t);
 		if (t->state != TASK_SENT)
 			continue;
 		failed(b, t, why);

@@ -37,8 +37,10 @@ struct found {
 #define LOOKUP_RECORDED 1 /* accept only what the query agent told of this path */
 #define LOOKUP_FRESH 2    /* do not read the cache */
 #define LOOKUP_ALL 4      /* go on to the last server for more places, after one was authorised */
+#define LOOKUP_PROBE 8    /* an expired narinfo that names blocks counts only when they were just found */
 
-enum task_state { TASK_FREE, TASK_QUEUED, TASK_SENT, TASK_ARRIVED };
+/* The last two: its expired narinfo waits for PROBE, and for PROBED. */
+enum task_state { TASK_FREE, TASK_QUEUED, TASK_SENT, TASK_ARRIVED, TASK_TO_PROBE, TASK_PROBED };
 
 /* One path under way. */
 struct task {
@@ -46,7 +48,7 @@ struct task {
 	uint32_t id;
 	const char *path;   /* NUL-terminated, the caller's */
 	uint16_t server;    /* that is asked now */
-	unsigned answered;  /* servers that gave an answer, if only "absent" */
+	unsigned answered;  /* servers that gave an answer, if only "absent"; an index's absence is none */
 	int authorised;
 	struct source arrived;      /* in TASK_ARRIVED: what the server sent, and who signed it */
 	uint32_t ttl;
@@ -54,6 +56,7 @@ struct task {
 	uint8_t signer[32];
 	struct err why;             /* when it is not verified */
 	struct found found;
+	unsigned probe;     /* group of AUTH that is probed now */
 	struct source old;  /* expired cache entry, in case every server fails */
 	uint8_t old_key[32];
 	char reason[LIMIT_REASON + 1]; /* the last thing that went wrong */
@@ -88,6 +91,7 @@ void found_free(struct found *f);
 /* For the table of messages in crew.c. */
 int lookups_on_part(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e);
 int lookups_on_end(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e);
+int lookups_on_probed(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e);
 
 /* lookups_lost(b, why): the fetcher is gone; what was asked of it has failed. */
 void lookups_lost(struct broker *b, const char *why);

@@ -86,10 +86,14 @@ int order_on_end(struct broker *b, struct helper *h, const struct wire_msg *m, s
 	o->fetch_status = m->status;
 	o->fetched = m->bytes;
 	o->last_news = crew_now();
-	if (m->status != NAR_DONE) {
-		wire_copy(reason, sizeof reason, m->text);
+	o->missed = m->missed;
+	o->repaired = m->repaired;
+	o->reinserted = m->reinserted;
+	wire_copy(reason, sizeof reason, m->text);
+	if (m->status != NAR_DONE)
 		set_reason(o, reason);
-	}
+	else
+		memcpy(o->sources, reason, sizeof reason);
 	return 0;
 }
 
@@ -165,7 +169,9 @@ static int send_order(struct broker *b, struct err *e)
 	for (unsigned i = 0; i < o->index_count; i++) {
 		const struct place *p = &o->places[o->index[i]];
 		struct wire_msg c = { .type = MSG_CANDIDATE, .id = o->id, .index = (uint16_t)i, .server = p->server,
-				      .size = p->file_size, .text = wire_str(p->compression), .text2 = wire_str(p->url) };
+				      .size = p->file_size, .text = wire_str(p->compression), .text2 = wire_str(p->url),
+				      .eris = wire_str(p->plain ? "" : p->eris),
+				      .manifest = wire_str(p->plain ? "" : p->manifest) };
 
 		if (crew_send(b, o->fetch, &c, -1, e) != 0)
 			return err_set(e, "the fetcher does not take the order");
@@ -285,6 +291,20 @@ static enum order_result judge(struct order *o, struct spool *spool, const uint8
 	return o->begun ? ORDER_FAILED : ORDER_EXHAUSTED;
 }
 
+/* What becomes of the place at which an order went wrong. */
+static void blame(struct place *p, enum order_result result, int lost)
+{
+	if (result == ORDER_LOCAL && (!lost || ++p->lost < MAX_LOST_AT_PLACE))
+		return;
+	if (p->plain || (p->eris[0] == '\0' && p->manifest[0] == '\0')) {
+		p->failed = 1;
+		p->different |= result == ORDER_DIFFERENT;
+	}
+	if (!p->failed)
+		p->lost = 0;
+	p->plain = 1;
+}
+
 enum order_result order_nar(struct broker *b, const char *hash_part, struct place *places, unsigned count, int others,
 			    uint64_t nar_size, const uint8_t nar_hash[32], struct spool *spool, struct err *e)
 {
@@ -332,12 +352,8 @@ enum order_result order_nar(struct broker *b, const char *hash_part, struct plac
 		result = judge(o, spool, nar_hash, lost, e);
 	else
 		result = o->begun && e->code == 0 ? ORDER_FAILED : ORDER_LOCAL;
-	if (o->begun && result == ORDER_LOCAL && lost && ++places[o->place].lost >= MAX_LOST_AT_PLACE)
-		places[o->place].failed = 1;
-	if (o->begun && (result == ORDER_FAILED || result == ORDER_DIFFERENT))
-		places[o->place].failed = 1;
-	if (result == ORDER_DIFFERENT)
-		places[o->place].different = 1;
+	if (o->begun && result != ORDER_GOOD)
+		blame(&places[o->place], result, lost);
 	o->places = NULL;
 	return result;
 }

@@ -17,6 +17,8 @@ struct place {
 	uint64_t file_size;                      /* 0: unknown */
 	char compression[LIMIT_COMPRESSION + 1];
 	char url[LIMIT_URL + 1];                 /* as in the narinfo */
+	char eris[LIMIT_URN + 1], manifest[LIMIT_CID + 1]; /* the same as blocks; empty: not known */
+	int plain;                               /* its blocks were tried, in vain: URL alone from now on */
 	int failed;                              /* tried in this substitute, in vain */
 	int different;                           /* and what it has is another nar */
 	unsigned lost;                           /* helpers that ended while they had it in hand */
@@ -43,6 +45,8 @@ struct order {
 	uint8_t fetch_status, unpack_status;
 	uint64_t size;                     /* compressed, 0: unknown */
 	uint64_t fetched;                  /* compressed bytes so far */
+	uint32_t missed, repaired, reinserted; /* blocks */
+	char sources[LIMIT_REASON + 1];    /* of a nar that came: from where */
 	uint8_t digest[32];
 	char reason[LIMIT_REASON + 160];   /* why it failed */
 	uint64_t nar_size, max_bytes;
@@ -56,8 +60,9 @@ struct order {
 };
 
 /* order_nar(b, hash_part, places, count, others, nar_size, nar_hash, spool, e): fetch, unpack and check one nar into
- * SPOOL (opened by the caller).  Places with FAILED set are left out; OTHERS: there are more servers to ask should these fail.  On ORDER_DIFFERENT and ORDER_FAILED the place that was used has been
- * marked as failed.  E has the reason for anything but ORDER_GOOD. */
+ * SPOOL (opened by the caller).  Places with FAILED set are left out; OTHERS: there are more servers to ask should
+ * these fail.  On ORDER_DIFFERENT and ORDER_FAILED the place that was used has been
+ * marked as failed, or as plain when it had blocks: a wrong ERIS line must not cost the substitute.  E has the reason for anything but ORDER_GOOD. */
 enum order_result order_nar(struct broker *b, const char *hash_part, struct place *places, unsigned count, int others,
 			    uint64_t nar_size, const uint8_t nar_hash[32], struct spool *spool, struct err *e);
 

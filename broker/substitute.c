@@ -41,6 +41,7 @@ struct job {
 	enum order_result result;
 	struct place used;
 	uint64_t fetched;
+	uint64_t missed, repaired, reinserted; /* blocks, in all orders of this item */
 	int64_t begin, looked, fetched_at, end;
 	struct restore_stats stats;
 	struct spool spool;
@@ -142,7 +143,7 @@ static void on_found(struct broker *b, const char *path, struct found *f, const 
 
 static void copy_text(char *dst, size_t size, struct narinfo_text t)
 {
-	(void)snprintf(dst, size, "%.*s", (int)(t.len < size ? t.len : size - 1), t.at);
+	(void)snprintf(dst, size, "%.*s", (int)(t.len < size ? t.len : size - 1), t.at != NULL ? t.at : "");
 }
 
 static void add_places(struct job *j, const struct source *s)
@@ -151,14 +152,16 @@ static void add_places(struct job *j, const struct source *s)
 		const struct narinfo_group *group = &s->ni.groups[g];
 		struct place *p = &j->places[j->place_count], *q = j->places;
 
-		if (group->url.len > LIMIT_URL || group->compression.len > LIMIT_COMPRESSION)
+		if (group->compression.len > LIMIT_COMPRESSION)
 			continue;
 		memset(p, 0, sizeof *p);
 		p->server = s->server;
 		p->file_size = group->file_size;
 		copy_text(p->url, sizeof p->url, group->url);
 		copy_text(p->compression, sizeof p->compression, group->compression);
-		while (q < p && (q->server != p->server || strcmp(q->url, p->url) != 0))
+		copy_text(p->eris, sizeof p->eris, group->eris);
+		copy_text(p->manifest, sizeof p->manifest, group->manifest);
+		while (q < p && (q->server != p->server || strcmp(q->url, p->url) != 0 || strcmp(q->eris, p->eris) != 0))
 			q++;
 		if (q == p) /* not a place that was there (and perhaps tried) before */
 			j->place_count++;
@@ -228,6 +231,9 @@ static int attempt(struct broker *b, struct job *j)
 	j->result = order_nar(b, storepath_base(j->path, strlen(j->path), b->store_dir), j->places, j->place_count, j->others,
 			      ni->nar_size, ni->nar_hash, spool, &j->why);
 	j->fetched = b->order.fetched;
+	j->missed += b->order.missed;
+	j->repaired += b->order.repaired;
+	j->reinserted += b->order.reinserted;
 	if (b->order.begun)
 		j->used = j->places[b->order.place];
 	switch (j->result) {
@@ -282,7 +288,7 @@ static int forgive(struct job *j)
 	for (unsigned i = 0; i < j->place_count; i++) {
 		any |= j->places[i].failed && !j->places[i].different && j->places[i].lost == 0;
 		if (!j->places[i].different && j->places[i].lost == 0)
-			j->places[i].failed = 0;
+			j->places[i].failed = j->places[i].plain = 0;
 	}
 	return any;
 }
@@ -357,6 +363,11 @@ static void record(struct broker *b, const struct job *j, const char *verdict)
 		audit_text(&l, "nar_source", url);
 		audit_text(&l, "compression", j->used.compression);
 	}
+	if (o->sources[0] != '\0')
+		audit_text(&l, "sources", o->sources);
+	audit_number(&l, "blocks_missed", j->missed);
+	audit_number(&l, "blocks_repaired", j->repaired);
+	audit_number(&l, "blocks_reinserted", j->reinserted);
 	audit_number(&l, "bytes_fetched", j->fetched);
 	audit_number(&l, "bytes_written", j->stats.bytes_written);
 	audit_number(&l, "bytes_linked", j->stats.bytes_linked);
@@ -377,6 +388,9 @@ static void answer(struct broker *b, struct job *j, int rc)
 	char want[56], got[56];
 
 	if (rc == 1) {
+		if (j->missed > 0)
+			log_say("%s: IPFS did not have %llu of its blocks; %llu came from elsewhere, %llu are back in it", j->path,
+				(unsigned long long)j->missed, (unsigned long long)j->repaired, (unsigned long long)j->reinserted);
 		nixbase32_encode(want, j->found.auth.ni.nar_hash, 32);
 		record(b, j, "success"); /* before the answer: the daemon may kill us right after it */
 		reply("success sha256:%s %llu\n", want, (unsigned long long)j->found.auth.ni.nar_size);

@@ -10,6 +10,8 @@
 #include "broker/trace.h"
 
 #define INTERVAL_MS 200
+/* Changes of the source that are told of one item. */
+#define MAX_TOLD 8
 
 /* One write a line: several agents share the client's terminal.  A line that does not fit is left out. */
 static void put(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -67,6 +69,7 @@ void trace_started(struct broker *b, const struct place *place, uint64_t size)
 	trace_url(t->url, sizeof t->url, b->options.urls[place->server], place->url);
 	log_clean(t->url);
 	t->size = size > 0 ? size : place->file_size;
+	t->blocks = !place->plain && (place->eris[0] != '\0' || place->manifest[0] != '\0');
 	t->started = 1;
 	t->begin = crew_now();
 	t->last = t->begin;
@@ -92,10 +95,11 @@ static void bar(const struct broker *b, uint64_t bytes)
 {
 	const struct trace *t = &b->trace;
 	const char *name = strrchr(t->dest, '/') != NULL ? strrchr(t->dest, '/') + 1 : t->dest;
+	const char *base = strlen(name) > 33 && name[32] == '-' ? name + 33 : name; /* the hash says nothing to people */
 	double mib = (double)bytes / (1 << 20), seconds = (double)(crew_now() - t->begin) / 1000;
-	char right[96] = "", left[256];
+	char right[96] = "", from[160], left[256];
 	unsigned columns = b->options.columns < 250 ? b->options.columns : 250, width = 20;
-	int n;
+	int n, room;
 
 	if (t->size > 0 && columns >= 60) { /* else the line would wrap */
 		double part = bytes >= t->size ? 1 : (double)bytes / (double)t->size;
@@ -104,11 +108,11 @@ static void bar(const struct broker *b, uint64_t bytes)
 		(void)snprintf(right, sizeof right, " [%.*s%*s] %5.1f%%", full, "####################", (int)width - full,
 			       "", part * 100);
 	}
-	n = snprintf(left, sizeof left, " %s from %s  %.1fMiB %.1fMiB/s", name, t->source[0] != '\0' ? t->source : "server", mib,
-		     seconds > 0.05 ? mib / seconds : 0.0);
-	if (n < 0)
-		return;
+	(void)snprintf(from, sizeof from, " from %s  %.1fMiB %.1fMiB/s", t->source[0] != '\0' ? t->source : "server", mib,
+		       seconds > 0.05 ? mib / seconds : 0.0);
 	n = (int)columns - 1 - (int)strlen(right);
+	room = n - 1 - (int)strlen(from); /* a name that is long is cut, not what comes behind it */
+	(void)snprintf(left, sizeof left, " %.*s%s", room > 0 ? room : 0, base, from);
 	put("\r\033[K%-*.*s%s", n, n, left, right);
 }
 
@@ -117,11 +121,17 @@ void trace_progress(struct broker *b, uint64_t bytes, const char *source)
 	struct trace *t = &b->trace;
 	int64_t now = crew_now();
 
-	if (!t->started || now - t->last < INTERVAL_MS)
+	if (!t->started)
+		return;
+	if (strncmp(t->source, source, sizeof t->source - 1) != 0) {
+		(void)snprintf(t->source, sizeof t->source, "%s", source);
+		log_clean(t->source);
+		if (b->options.traces && t->blocks && t->told++ < MAX_TOLD) /* those lines have no place for it */
+			log_say("%s comes from %s", t->dest, t->source);
+	}
+	if (now - t->last < INTERVAL_MS)
 		return;
 	t->last = now;
-	(void)snprintf(t->source, sizeof t->source, "%s", source);
-	log_clean(t->source);
 	if (b->options.traces)
 		progress_line(t, bytes);
 	else

@@ -14,7 +14,9 @@ struct trace {
 	const char *dest;           /* the FILE of the lines: the destination */
 	char url[2 * LIMIT_URL + 2]; /* without user and password */
 	uint64_t size;              /* compressed; 0: unknown */
-	char source[LIMIT_SOURCE + 1]; /* the host, as the fetcher told last */
+	char source[LIMIT_SOURCE + 1]; /* the host or source of blocks, as the fetcher told last */
+	int blocks;                 /* it may come as blocks, from several sources */
+	unsigned told;              /* sources */
 	int started;
 	int64_t last, begin;        /* ms */
 };

@@ -10,8 +10,10 @@
  *     seal | weak           the real lock and its SEALED; a filter that allows everything, and no SEALED
  *     send HEX | sendfd HEX one frame; $i is the id of the last frame that had one, $n that id plus one
  *     log HEX               one packet on the log channel
+ *     show                  the frame that has just arrived, in hexadecimal, on the log channel: `= ', then `+ '
  *     write HEX | endless | close     on the order's descriptor (unpack: on 5)
  *     repeat N COMMAND      the same, N times
+ *     turn N COMMAND        only at the N-th frame of this type
  *     thread | sleep MS | hang | spin | segv | forbidden | exit N */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,8 +39,10 @@ enum { FD_LOG = 2, FD_CONTROL = 3, FD_OUT = 5 };
 
 struct liar {
 	char **argv;
+	const struct wire_msg *frame; /* that arrived last */
 	int out;
 	uint32_t id;
+	unsigned long turns[256]; /* frames by type */
 	uint8_t bytes[MOST_BYTES];
 };
 
@@ -129,6 +133,22 @@ static void give(struct liar *l, size_t len)
 		if (n <= 0)
 			return;
 		done += (size_t)n;
+	}
+}
+
+static void show(const struct liar *l)
+{
+	static uint8_t frame[LIMIT_FRAME];
+	size_t len = wire_encode(l->frame, frame, NULL);
+	char text[340] = "= ";
+
+	for (size_t i = 0, n = 2; i < len; i++) {
+		n += (size_t)snprintf(text + n, sizeof text - n, "%02x", frame[i]);
+		if (i + 1 < len && n + 3 < sizeof text)
+			continue;
+		send_packet(FD_LOG, (uint8_t *)text, n, 0);
+		text[0] = '+';
+		n = 2;
 	}
 }
 
@@ -239,10 +259,17 @@ static void run(struct liar *l, const char *line)
 
 		while (n-- > 0)
 			run(l, rest + 1);
+	} else if (is(line, "turn")) {
+		unsigned long n = strtoul(rest, (char **)(uintptr_t)&rest, 10);
+
+		if (n == l->turns[l->frame->type & 0xff])
+			run(l, rest + 1);
 	} else if (is(line, "send") || is(line, "sendfd")) {
 		send_packet(FD_CONTROL, l->bytes, parse(l, rest), is(line, "sendfd"));
 	} else if (is(line, "log")) {
 		send_packet(FD_LOG, l->bytes, parse(l, rest), 0);
+	} else if (is(line, "show")) {
+		show(l);
 	} else if (is(line, "write")) {
 		give(l, parse(l, rest));
 	} else if (is(line, "endless")) {
@@ -309,7 +336,9 @@ int main(int argc, char **argv)
 	while (wire_recv(FD_CONTROL, &m, frame, &fd, 0, &e) == 1) {
 		if (fd >= 0)
 			l.out = fd;
-		if (m.type == MSG_LOOKUP || m.type == MSG_ORDER)
+		l.frame = &m;
+		l.turns[m.type & 0xff]++;
+		if (m.type == MSG_LOOKUP || m.type == MSG_ORDER || m.type == MSG_PROBE)
 			l.id = m.id;
 		if ((lines = handler(script, m.type)) != NULL)
 			run_lines(&l, lines);

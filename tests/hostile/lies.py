@@ -2,8 +2,10 @@
 """Tests (hostile): helpers that lie.  After each lie: the right answer, nothing written, the broker alive, a record
 in the audit log, and the next honest item served once the liar has made way for the real helper."""
 import gzip
+import re
+import time
 
-from bed import Item, check, command, kill, nar, session, status, until  # noqa: F401
+from bed import Item, Server, check, command, kill, nar, session, status, until  # noqa: F401
 
 
 def u(value, size):
@@ -39,8 +41,41 @@ def progress(count, id_="$i"):
     return f"send 0019 {id_} {u(count, 8)} {text('liar')}\n"
 
 
-def nar_end(status_=0, count=0, candidate=0, reason="", id_="$i"):
-    return f"send 001b {id_} {u(status_, 1)} {u(candidate, 2)} {u(count, 8)} {u(0, 12)} {text(reason)}\n"
+def nar_end(status_=0, count=0, candidate=0, reason="", id_="$i", blocks=(0, 0, 0)):
+    return (f"send 001b {id_} {u(status_, 1)} {u(candidate, 2)} {u(count, 8)} {''.join(u(n, 4) for n in blocks)} "
+            f"{text(reason)}\n")
+
+
+def probed(status_, id_="$i"):
+    return f"send 0051 {id_} {u(status_, 1)}\n"
+
+
+def lied(source, reason=""):
+    return f"send 0053 {text(source)} {text(reason)}\n"
+
+
+def turn(number, lines):
+    """LINES, but only at that frame of its type."""
+    return "".join(f"turn {number} {line}\n" for line in lines.splitlines())
+
+
+def shown(a):
+    """The frames that a liar was told to show."""
+    packets = re.findall(r"narlock: fetch: ([=+]) ([0-9a-f]+)", a.log)
+    return [bytes.fromhex(f) for f in "".join(("\n" if mark == "=" else "") + p for mark, p in packets).split()]
+
+
+def fields(frame, kinds):
+    """What follows the type of FRAME: a number of so many bytes, or `s' a text."""
+    out, at = [], 2
+    for k in kinds:
+        size = 2 if k == "s" else int(k)
+        value, at = int.from_bytes(frame[at:at + size], "big"), at + size
+        if k == "s":
+            value, at = frame[at:at + value].decode(), at + value
+        out.append(value)
+    check(at == len(frame), f"{len(frame) - at} bytes more in {frame.hex()}")
+    return out
 
 
 def resolve(host):
@@ -296,6 +331,168 @@ def log_is_clean(m, a, item):
     check(len(lines) < 120 and max(map(len, lines)) < 1300, f"{len(lines)} lines in the log")
 
 
+# --- Blocks: what the fetcher is told, and what it tells ---------------------------------------------------------
+
+URN, CID = "urn:eris:" + "A" * 106, "b" + "a" * 61
+BLOCKS = f"ERIS: {URN}\nERIS-Manifest: {CID}\n"
+
+
+def told_about_blocks(machine):
+    m = machine(conf="ipfs = /ip4/127.0.0.1/tcp/1 Bearer x\nipfs =\nseed = all\neris-index = http://index/\n")
+    m.liar("fetch", ALIVE + "@12\nshow\n@50\nshow\n@16\n" + end(1))
+    a = m.agent("substitute", "http://one", "http://two/",
+                options="untrusted-substitute-urls=http://two http://three")
+    check(a.substitute(m.item("wanted")) == "not-found", "the reply")
+    check(until(3, lambda: len(shown(a)) >= 6), f"not told: {a.log!r}")
+    frames = shown(a)
+    check([fields(f, "21s") for f in frames[:3]] == [[0, 0, "http://two"], [1, 1, "http://three"], [2, 2, "http://index"]],
+          f"servers: {frames[:3]}")
+    check([fields(f, "ss") for f in frames[3:]] == [["ipfs", "/ip4/127.0.0.1/tcp/1 Bearer x"], ["ipfs", ""], ["seed", "all"]],
+          f"options: {frames[3:]}")
+
+
+def ordered_again(first, second, reply, **want):
+    """An item with blocks: FIRST is the order with them, SECOND the one without, and there is no third."""
+    def case(machine):
+        m = machine()
+        item = m.item("wanted", extra=BLOCKS)
+        url = item.serve(m.bed.server, m.name)
+        m.liar("fetch", fetcher(found(item.narinfo), turn(1, first(item, m)) + turn(2, second(item, m))) + "@18\nshow\n")
+        a = m.agent("substitute", url)
+        got = a.substitute(item)
+        check(got.startswith(item.success if reply == "success" else reply), f"the reply is {got!r}: {a.log!r}")
+        check(item.installed() == (reply == "success"), "the item is not what it should be")
+        until(2, lambda: len(shown(a)) >= want.get("orders", 2))
+        sent = [fields(f, "4228ssss")[4:] for f in shown(a)]
+        check([s[2:] for s in sent] == [[URN, CID], ["", ""]][:len(sent)], f"the candidates: {sent}")
+        check(len(sent) == want.get("orders", 2), f"{len(sent)} orders")
+        record = m.audit("substitute")[-1]
+        for name, value in want.get("audit", {}).items():
+            check(record.get(name) == value, f"{name}: {record}")
+        check(want.get("says", "") in a.log, f"the log: {a.log!r}")
+    return case
+
+
+def expired(lookups, probes, want, extra=BLOCKS, conf="", mode="query", asked=None, wait=0):
+    """An expired narinfo in the cache, and a fetcher that does LOOKUPS and PROBES: is the item there?"""
+    def case(machine):
+        m = machine(conf=conf)
+        server = Server()
+        item = m.item("wanted", extra=extra)
+        url = item.serve(server, m.name, headers={"Cache-Control": "max-age=1"})
+        check(len(m.agent("query", url).info(item)) == 1, "cold info")
+        server.shutdown()
+        server.server_close()
+        time.sleep(2.1)
+        m.liar("fetch", ALIVE + "@16\n" + lookups(item) + "@52\nshow\n" + probes + "@1a\n" + deliver(item.data))
+        a = m.agent(mode, url)
+        if mode == "query":
+            for command_ in ("info",) if wait else ("have", "info"):
+                got = a.info(item, command=command_, seconds=30 + wait)
+                check(len(got) == want, f"{command_}: {got}; log: {a.log!r}")
+        else:
+            check((got := a.substitute(item)) == (item.success if want else "not-found"), f"the reply is {got!r}")
+        frames = [fields(f, "4ss")[1:] for f in shown(a)]
+        if asked is not None:
+            check(frames == asked, f"probes: {frames}")
+        check(a.alive(), "the broker ended")
+    case.seconds = wait
+    return case
+
+
+def many_expired(machine):
+    """As many as there are lookups at a time, and more: each has its own answer."""
+    m = machine()
+    server = Server()
+    items = [m.item(f"item-{i}", extra=f"ERIS: urn:{i}\n" if i % 2 else "") for i in range(40)]
+    for i in items:
+        url = i.serve(server, m.name, headers={"Cache-Control": "max-age=1"})
+    check(len(m.agent("query", url).info(*items, seconds=60)) == 40, "cold info")
+    server.shutdown()
+    server.server_close()
+    time.sleep(2.1)
+    m.liar("fetch", ALIVE + "@16\n" + end(2) + "@52\n" + "".join(turn(n, probed(n % 2)) for n in range(1, 21)))
+    q = m.agent("query", url)
+    got = q.info(*items, command="have")
+    names = {i.path: n for n, i in enumerate(items)}
+    check(sum(names[p] % 2 == 0 for p in got) == 20 and len(got) == 30, f"{len(got)} of 40: {q.log!r}")
+    check(m.audit("have")[-1]["expired_used"] == 30, f"{m.audit('have')}")
+
+
+def sources_that_lied(machine):
+    m = machine()
+    item = m.item("wanted")
+    url = item.serve(m.bed.server, m.name)
+    m.liar("fetch", fetcher(lied("ipfs a", "bad \\ block") + found(item.narinfo) + lied("gateway b"),
+                            lied("c") + begin() + lied("d") + deliver(item.data)[len(begin()):] + lied("e")))
+    a = m.agent("substitute", url)
+    check((got := a.substitute(item)) == item.success, f"the reply is {got!r}: {a.log!r}")
+    until(3, lambda: len(m.audit("source-lied")) == 5)
+    check([r["source"] for r in m.audit("source-lied")] == ["ipfs a", "gateway b", "c", "d", "e"], f"{m.audit()}")
+    check(m.audit("source-lied")[0]["reason"] == "bad \\ block", f"{m.audit('source-lied')}")
+
+
+def block_cases():
+    def whole(item, m=None, **kw):
+        body = gzip.compress(item.data, mtime=0)
+        return begin() + f"write {body.hex()}\nclose\n" + nar_end(count=len(body), **kw)
+
+    def other(item, m):
+        return deliver(m.item("watned").data)
+
+    def failed(item, m):
+        return begin() + "close\n" + nar_end(1, reason="stuck")
+
+    yield "blocks: what the fetcher is told", told_about_blocks
+    yield "blocks: they do", ordered_again(
+        lambda i, m: whole(i, blocks=(7, 6, 5), reason="ipfs 127.0.0.1, blocks x"), failed, "success", orders=1,
+        audit={"blocks_missed": 7, "blocks_repaired": 6, "blocks_reinserted": 5, "sources": "ipfs 127.0.0.1, blocks x"},
+        says="IPFS did not have 7 of its blocks; 6 came from elsewhere, 5 are back in it")
+    yield "blocks: another nar, then the URL alone", ordered_again(
+        other, whole, "success", audit={"blocks_missed": 0, "sources": None})
+    yield "blocks: begun in vain, then the URL alone", ordered_again(
+        lambda i, m: begin() + "close\n" + nar_end(1, reason="stuck", blocks=(3, 2, 1)), lambda i, m: whole(i, blocks=(1, 1, 1)), "success",
+        audit={"blocks_missed": 4, "blocks_repaired": 3, "blocks_reinserted": 2})
+    yield "blocks: another nar both times", ordered_again(other, other, "hash-mismatch sha256 ")
+    yield "blocks: in vain both times", ordered_again(failed, failed, "not-found")
+    yield "blocks: none could be begun", ordered_again(
+        lambda i, m: "close\n" + nar_end(2, candidate=0xffff, reason="nobody"), failed, "not-found", orders=1)
+
+    dead = lambda item: end(2)  # noqa: E731
+    index = {"conf": "eris-index = http://index\n"}
+    yield "probe: found", expired(dead, probed(1), 1, asked=[[URN, CID]] * 2)
+    yield "probe: not found", expired(dead, probed(0), 0, asked=[[URN, CID]] * 2)
+    yield "probe: nothing to look for", expired(dead, probed(0), 1, extra="", asked=[])
+    yield "probe: a manifest alone", expired(dead, probed(1), 1, extra=f"ERIS-Manifest: {CID}\n", asked=[["", CID]] * 2)
+    yield "probe: the second URL", expired(
+        dead, "turn 1 " + probed(0) + "turn 2 " + probed(1) + "turn 3 " + probed(0) + "turn 4 " + probed(1), 1,
+        extra="ERIS: 1\nURL: b\nCompression: none\nURL: c\nCompression: none\nERIS: 3\n",
+        asked=[["1", ""], ["3", ""]] * 2)
+    yield "probe: not for a substitute", expired(dead, probed(0), 1, mode="substitute", asked=[])
+    yield "probe: the server has none any more", expired(lambda i: end(1), probed(1), 0, asked=[])
+    yield "probe: an index's absence is no answer", expired(
+        lambda i: turn(1, end(2)) + turn(2, end(1)) + turn(3, end(2)) + turn(4, end(1)), probed(1), 1, asked=[[URN, CID]] * 2,
+        **index)
+    yield "probe: an index has just found it", expired(
+        lambda i: turn(1, end(2)) + turn(2, found(i.narinfo)) + turn(3, end(2)) + turn(4, found(i.narinfo)), probed(0), 1,
+        asked=[], **index)
+    yield "probe: an index's old words are none", expired(
+        lambda i: turn(1, end(2)) + turn(2, found(i.narinfo)) + turn(3, end(2)) + turn(4, end(2)), probed(1), 1,
+        asked=[[URN, CID]], **index)
+    yield "probe: the fetcher dies", expired(dead, "segv\n", 0)
+    yield "probe: the fetcher is silent", expired(dead, "hang\n", 0, wait=125)
+    yield "probe: another id", expired(dead, probed(1, id_="$n"), 0)
+    yield "probe: an unknown status", expired(dead, probed(2), 0)
+    yield "probe: answered twice", expired(dead, probed(0) * 2, 0)
+    yield "probe: many at once", many_expired
+    yield "probe: not asked for", at_lookup(probed(1), "PROBED that nobody asked for")
+    yield "probe: in mid-order", at_order(begin() + probed(1), "PROBED is not allowed")
+    yield "lied: sources that lied", sources_that_lied
+    yield "lied: too many sources", at_lookup(f"repeat 65 {lied('x', 'y')}" + end(1), "more than 64 sources")
+    yield "lied: before it is sealed", at_start("weak\n" + lied("x"), "LIAR is not allowed")
+    yield "lied: a source too long", at_lookup(lied("x" * 65), "a field claims 65 bytes")
+
+
 # --- Lying unpackers and resolvers -----------------------------------------------------------------------------------
 
 def unpack_cases():
@@ -351,5 +548,6 @@ def resolve_cases():
 
 def cases():
     yield from fetch_cases()
+    yield from block_cases()
     yield from unpack_cases()
     yield from resolve_cases()

@@ -184,6 +184,43 @@ static void the_bar_has_one_line(void **state)
 	}
 }
 
+/* Where it comes from: in the bar always, even of one that is over at once; beside the lines only when that changes. */
+static void the_source_is_told(void **state)
+{
+	struct place p = place("x", 10);
+	const char *text;
+
+	(void)state;
+	set_up(0, "http://h");
+	capture_begin(&c);
+	trace_started(&b, &p, 0);
+	trace_progress(&b, 5, "ipfs 127.0.0.1:5001");
+	trace_end(&b, 10, 1);
+	assert_non_null(strstr(capture_end(&c), " tree from ipfs 127.0.0.1:5001 "));
+	for (int blocks = 0; blocks < 3; blocks++) {
+		(void)strcpy(p.eris, blocks > 0 ? "urn" : "");
+		p.plain = blocks == 2;
+		set_up(1, "http://h");
+		capture_begin(&c);
+		trace_started(&b, &p, 0);
+		trace_progress(&b, 1, "ipfs a");
+		trace_progress(&b, 2, "ipfs a");
+		trace_progress(&b, 3, "range\033 h");
+		for (int i = 0; i < 20; i++)
+			trace_progress(&b, 4, i % 2 ? "x" : "y");
+		text = capture_end(&c);
+		if (blocks != 1) {
+			assert_null(strstr(text, "comes from"));
+			continue;
+		}
+		assert_non_null(strstr(text, "narlock: " DEST " comes from ipfs a\nnarlock: " DEST " comes from range? h\n"));
+		for (int i = 0; i < 7; i++)
+			text = strstr(text, "comes from") + 1;
+		assert_non_null(text = strstr(text, "comes from"));
+		assert_null(strstr(text + 1, "comes from"));
+	}
+}
+
 static void sizes_that_lie(void **state)
 {
 	struct place p = place("x", 10);
@@ -230,6 +267,7 @@ int main(void)
 		cmocka_unit_test(hostile_names_stay_in_their_line),
 		cmocka_unit_test(progress_is_not_a_flood),
 		cmocka_unit_test(the_bar_has_one_line),
+		cmocka_unit_test(the_source_is_told),
 		cmocka_unit_test(sizes_that_lie),
 		cmocka_unit_test(log_lines_are_clean),
 	};
