@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Tests: a js-ipfs daemon with nothing but its RPC API and bitswap, both on loopback: no bootstrap, no discovery, no
-// gateway.   node jsipfs.mjs NODE_MODULES REPO API_PORT SWARM_PORT
+// gateway.   node jsipfs.mjs NODE_MODULES REPO API_PORT SWARM_PORT [HOST]
+// (HOST: another address than that of loopback, for a network namespace of its own.)
 // Prints "READY <its address>".  Three things that the packages need are done here: a function that Node before 22
 // does not have, the hash of ERIS references, and a configuration that keeps it from looking for the world.
 import { pathToFileURL } from 'node:url'
@@ -10,13 +11,13 @@ Promise.withResolvers ??= function () {
   parts.promise = new this((yes, no) => Object.assign(parts, { resolve: yes, reject: no }))
   return parts
 }
-const [modules, repo, apiPort, swarmPort] = process.argv.slice(2)
+const [modules, repo, apiPort, swarmPort, host = '127.0.0.1'] = process.argv.slice(2)
 const load = name => import(new URL(name, pathToFileURL(modules + '/')))
 const core = await load('ipfs-core/src/index.js')
 const server = await load('ipfs-http-server/src/index.js')
 const blake = await load('@multiformats/blake2/blake2b.js')
 
-const loopback = port => `/ip4/127.0.0.1/tcp/${port}`
+const at = port => `/ip4/${host}/tcp/${port}`
 const node = await core.create({
   repo,
   silent: true,
@@ -24,7 +25,7 @@ const node = await core.create({
   ipld: { hashers: [blake.blake2b256] },
   init: { emptyRepo: true, algorithm: 'Ed25519' },
   config: {
-    Addresses: { API: loopback(apiPort), Swarm: [loopback(swarmPort)], Gateway: '', RPC: '', Delegates: [], Announce: [], NoAnnounce: [] },
+    Addresses: { API: at(apiPort), Swarm: [at(swarmPort)], Gateway: '', RPC: '', Delegates: [], Announce: [], NoAnnounce: [] },
     Bootstrap: [],
     Discovery: { MDNS: { Enabled: false }, webRTCStar: { Enabled: false } },
     Routing: { Type: 'none' },
