@@ -240,6 +240,22 @@ bench:
 	$(MAKE) deps
 	tests/bench/run
 
+# What the bench measures with: the ERIS codec, a client of each kind for blocks, a link with delay.
+BENCH_codec := tests/bench/codec.c $(ERIS_CODEC) ipc/err.c
+BENCH_getblocks := tests/bench/getblocks.c $(ERIS_CODEC) ipc/err.c
+BENCH_delay := tests/bench/delay.c
+BENCH_FLAGS_codec := -Wl,--wrap=blake2b4
+BENCH_TOOLS := codec getblocks delay
+.PHONY: bench-tools
+bench-tools: $(BENCH_TOOLS:%=$(B)/bench/%)
+define bench_tool
+$(B)/bench/$(1): $(call obj,$(B)/obj,$(BENCH_$(1)))
+	@mkdir -p $$(@D)
+	$$(call say,LINK)
+	$$(Q)$(CC) $(CFLAGS) $(LINK) $(LDFLAGS) -Wl,--as-needed $(BENCH_FLAGS_$(1)) -o $$@ $$^ -lcurl -lsodium -pthread
+endef
+$(foreach t,$(BENCH_TOOLS),$(eval $(call bench_tool,$(t))))
+
 # --- Debian packages --------------------------------------------------------------------------------------------------
 
 # What the tests serve and build with is among them: `make deps' leaves nothing to be installed by hand.
