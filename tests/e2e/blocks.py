@@ -449,6 +449,30 @@ def stopped():
     assert took < 20, f"{took:.0f} s"
     return f"after {have} of {len(p.blocks)} blocks; {took:.1f} s from SIGSTOP to the end"
 
+def doctor():
+    """What `narlock doctor' finds out about the daemon: working, hanging, and nobody there"""
+    before = PAIR.a.local()
+    configure(PAIR.a.conf())
+    daemon()
+    def ask():
+        start = time.monotonic()
+        out = run("narlock", "doctor", f"--substitute-urls={cases.NGINX['zstd']}", check=False, timeout=90).stdout
+        return [l for l in out.splitlines() if " blocks " in l], time.monotonic() - start
+    lines, took = ask()
+    assert re.search(rf"usable.*127.0.0.1:{PAIR.a.api_port}.*version \S+.*put and read back", lines[0]), lines
+    assert any("1 of 1 block sources usable" in l for l in lines), lines
+    assert PAIR.a.local() == before, "the block that was tried with is still there"
+    PAIR.a.process.send_signal(signal.SIGSTOP)
+    try:
+        stopped, long = ask()
+    finally:
+        PAIR.a.process.send_signal(signal.SIGCONT)
+    assert any("0 of 1 block sources usable" in l for l in stopped), stopped
+    configure(f"ipfs = /ip4/127.0.0.1/tcp/{free_port()}")
+    nobody, _ = ask()
+    assert any("0 of 1 block sources usable" in l for l in nobody), nobody
+    return f"{took:.1f} s, {long:.1f} s when it hangs"
+
 ### Cases: connections
 
 def reused():
@@ -622,6 +646,7 @@ def kind_cases():
         yield f"deleted-{percent}", (deleted, percent)
     yield "stopped", (stopped,)
     yield "connections-reused", (reused,)
+    yield "doctor", (doctor,)
     yield "wrong-urn", (wrong_urn,)
     yield "index", (index,)
     yield "inner-nodes", (inner_nodes,)
