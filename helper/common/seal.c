@@ -68,6 +68,7 @@ seal_parent(struct err *e)
 
 /* --- Identity ---------------------------------------------------------------------------------------- */
 
+/* 0: none at all; 1: none, but for the bounding set; 2: some; -1. */
 static int
 has_caps(struct err *e)
 {
@@ -78,7 +79,7 @@ has_caps(struct err *e)
 		return err_sys(e, errno, "cannot read the capabilities");
 	for (int i = 0; i < 2; i++)
 		if ((data[i].effective | data[i].permitted | data[i].inheritable) != 0)
-			return 1;
+			return 2;
 	/* The bounding set ends where the kernel says EINVAL; the ambient set is part of the inheritable. */
 	for (unsigned long cap = 0; cap < 64; cap++)
 		if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1)
@@ -109,7 +110,7 @@ seal_identity(const struct seal_options *o, struct seal_report *r, struct err *e
 		return -1;
 	if (caps == 0)
 		r->layers |= LAYER_NO_CAPS;
-	else if ((o->flags & SEAL_ALLOW_ROOT) == 0)
+	else if ((o->flags & SEAL_ALLOW_ROOT) == 0 && (caps == 2 || (o->flags & SEAL_ANY_BOUNDS) == 0))
 		return err_set(e, "the helper has capabilities");
 	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
 		return err_set(e, "no_new_privs is not set");
@@ -211,9 +212,10 @@ int
 seal_process(const struct seal_options *o, struct seal_report *r, struct err *e)
 {
 	memset(r, 0, sizeof(*r));
-	if (seal_fds(o->fds, e) != 0 || seal_parent(e) != 0)
+	if (seal_fds(o->fds, e) != 0 || ((o->flags & SEAL_ANY_PARENT) == 0 && seal_parent(e) != 0))
 		return -1;
-	r->layers |= LAYER_PDEATHSIG;
+	if ((o->flags & SEAL_ANY_PARENT) == 0)
+		r->layers |= LAYER_PDEATHSIG;
 	if (seal_identity(o, r, e) != 0)
 		return -1;
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0)

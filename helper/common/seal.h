@@ -18,6 +18,11 @@
 #define SEAL_ALLOW_ROOT 0x1u
 /* Landlock denies TCP connect too (bind is always denied). */
 #define SEAL_NO_CONNECT 0x2u
+/* For programs that no spawner starts: any parent will do, and its death is not ours. */
+#define SEAL_ANY_PARENT 0x4u
+/* For programs that a user may start: who has no right cannot empty the bounding set; with no_new_privs nothing comes
+ * out of it.  Not claimed as a layer then. */
+#define SEAL_ANY_BOUNDS 0x8u
 
 /* Leaves a limit as it is. */
 #define SEAL_NO_LIMIT UINT64_MAX
