@@ -427,6 +427,12 @@ decode_wanted(const struct decode *d, const uint8_t ref[ERIS_REF])
 	return wanted(d, ref) != NULL;
 }
 
+int
+decode_more(const struct decode *d)
+{
+	return d->nodes > 0;
+}
+
 uint64_t
 decode_position(const struct decode *d)
 {

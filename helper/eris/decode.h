@@ -93,6 +93,10 @@ int decode_done(const struct decode *d);
 /* decode_wanted(d, ref): 1 if the block is still wanted: not if another source was faster. */
 int decode_wanted(const struct decode *d, const uint8_t ref[ERIS_REF]);
 
+/* decode_more(d): after decode_want() has given 0: 1 if there are blocks that it has not named yet, because it knows
+ * them only when others have come, or has no room for them before content is read. */
+int decode_more(const struct decode *d);
+
 /* decode_position(d): bytes of content that were read.  The block whose offset is nearest to it is the one
  * that everything else waits for. */
 uint64_t decode_position(const struct decode *d);

@@ -16,6 +16,7 @@
 #include "helper/eris/block.h"
 #include "helper/fetch/again.h"
 #include "helper/fetch/blockconf.h"
+#include "helper/fetch/blockpool.h"
 #include "helper/fetch/check.h"
 #include "helper/fetch/heal.h"
 #include "helper/fetch/journal.h"
@@ -101,7 +102,7 @@ static int
 wait_ms(const struct fetch *f)
 {
 	uint64_t due[] = { lookup_deadline(f), nar_deadline(f), check_deadline(f), heal_deadline(f), probe_deadline(f),
-		hosts_deadline(&f->hosts) };
+		blockpool_deadline(f), hosts_deadline(&f->hosts) };
 	uint64_t first = f->now + IDLE_MS;
 
 	for (size_t i = 0; i < sizeof due / sizeof due[0]; i++)
@@ -146,6 +147,7 @@ serve(struct fetch *f, struct err *e)
 			return e->code == EPIPE || e->code == ECONNRESET ? 0 : -1;
 		if (serve_room(f)) {
 			lookup_pump(f);
+			blockpool_pump(f);
 			nar_pump(f);
 			probe_pump(f);
 			check_pump(f);
@@ -154,6 +156,7 @@ serve(struct fetch *f, struct err *e)
 			(void)curl_multi_perform(f->multi, &running);
 			transfer_collect(f, serve_room);
 			lookup_pump(f);
+			blockpool_pump(f);
 			nar_pump(f);
 			probe_pump(f);
 			check_pump(f);
@@ -178,7 +181,8 @@ main(void)
 	(void)syscall(SYS_close_range, CONTROL + 1, ~0u, 0);
 	open_files(f);
 	if (start_libraries(f, &e) != 0 || hosts_init(&f->hosts, &e) != 0 || lookup_init(f, &e) != 0 ||
-	    nar_init(f, &e) != 0 || (f->blocks = blockconf_new(&e)) == NULL || heal_init(f, &e) != 0 ||
+	    nar_init(f, &e) != 0 || (f->blocks = blockconf_new(&e)) == NULL ||
+	    blockpool_init(f, &e) != 0 || heal_init(f, &e) != 0 ||
 	    again_init(f, &e) != 0 || probe_init(f, &e) != 0 || block_init(&e) != 0 ||
 	    lock(f, &e) != 0 || serve(f, &e) != 0) {
 		logline("%s", e.text);

@@ -2,6 +2,7 @@
  * Helper (fetch): one nar at a time, from the best of its places, into the descriptor that came with the
  * order. */
 #include <errno.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +11,17 @@
 #include <unistd.h>
 
 #include "helper/common/logline.h"
+#include "helper/eris/urn.h"
+#include "helper/fetch/blockconf.h"
+#include "helper/fetch/blocks.h"
+#include "helper/fetch/heal.h"
+#include "helper/fetch/index.h"
 #include "helper/fetch/nar.h"
 #include "helper/fetch/rank.h"
+#include "helper/fetch/recode.h"
 #include "helper/fetch/serve.h"
 #include "helper/fetch/transfer.h"
+#include "helper/ipfs/manifest.h"
 
 /* libcurl hands out at most 16 KiB at a time; they are collected here, so that the descriptor is written to
  * in few calls, and so that a full descriptor never leaves half a piece behind. */
@@ -24,10 +32,14 @@
 #define MAX_TRIES 3
 #define REAL_PROGRESS (1024 * 1024)
 #define BACKOFF_MS 200
+/* How often the sources of blocks are asked once more when there is no whole file, without real progress. */
+#define MAX_ROUNDS 3
 
 enum phase {
 	IDLE,
 	COLLECTING, /* candidates come, the order itself has not */
+	INDEXING,   /* indexes are asked for a capability */
+	ASSEMBLING, /* out of blocks */
 	PICKING,    /* a place has to be chosen, or its time has to come */
 	STARTING,   /* its host's name is being asked for */
 	RUNNING,
@@ -41,6 +53,9 @@ struct place {
 	uint8_t finished;
 	uint64_t not_before;
 	uint64_t file_size;
+	uint8_t has_cap, has_manifest;
+	struct eris_cap cap;
+	uint8_t manifest[ERIS_REF];
 	char url[LIMIT_URL + 1];
 };
 
@@ -53,6 +68,7 @@ struct order {
 	uint64_t nar_size, max_bytes;
 	int stalled;         /* the failure at hand is silence */
 	int others;          /* the broker has more servers to ask */
+	char hash_part[HASH_PART_BYTES + 1];
 	struct place places[LIMIT_CANDIDATES];
 	size_t nplaces;
 	struct rank_entry rank[LIMIT_CANDIDATES];
@@ -61,7 +77,26 @@ struct order {
 	char reason[LIMIT_REASON + 1]; /* of the last failure */
 	unsigned failures;             /* since the last attempt began */
 
-	uint8_t begun;       /* NAR_BEGIN was sent: no other place any more */
+	/* Blocks.  What they have brought stays: a whole file goes on behind it, once it has shown the same beginning. */
+	struct index_query *index;
+	struct blocks *blocks;
+	uint8_t drop_blocks;      /* they are not needed any more; not to be freed where libcurl calls us */
+	uint8_t healing;          /* between heal_begin() and heal_end() */
+	uint8_t missing;          /* IPFS does not have all of it */
+	size_t healed;            /* index into places: whose capability that is about */
+	unsigned rounds;
+	uint64_t round_mark;      /* `got' at the last of them */
+	crypto_generichash_state content; /* of all bytes that blocks have brought */
+	struct recode *recode;
+	uint8_t verifying;        /* a whole file is compared with what was written */
+	uint8_t another;          /* it was another one */
+	uint64_t seen;            /* bytes of it so far */
+	crypto_generichash_state prefix;
+	char summary[LIMIT_REASON + 1]; /* of where blocks came from */
+
+	uint8_t begun;       /* NAR_BEGIN was sent: no other content any more */
+	uint8_t gone;        /* the reader is not there any more */
+	size_t begun_as;     /* index into places, as NAR_BEGIN has said */
 	int64_t total;       /* bytes of the file, -1: not told */
 	uint8_t ranges;      /* of the first answer, like its validators: */
 	char etag[ANSWER_ETAG + 1];
@@ -111,6 +146,9 @@ nar_free(struct fetch *f)
 		return;
 	if (o->transfer.easy != NULL)
 		transfer_free(&o->transfer);
+	blocks_free(o->blocks);
+	recode_free(o->recode);
+	index_free(o->index);
 	if (o->sink >= 0)
 		close(o->sink);
 	free(o);
@@ -120,23 +158,52 @@ nar_free(struct fetch *f)
 /* --- The end of an order ------------------------------------------------------------------------------ */
 
 static void
+leave_blocks(struct order *o)
+{
+	if (o->blocks != NULL)
+		blocks_summary(o->blocks, o->summary, sizeof o->summary);
+	blocks_free(o->blocks);
+	o->blocks = NULL;
+	o->drop_blocks = 0;
+}
+
+static void
+end_healing(struct order *o, int success, struct wire_msg *m)
+{
+	if (o->recode != NULL && success && !recode_end(o->recode, o->fetch))
+		logline("the file is another encoding than its blocks: nothing of it goes into IPFS");
+	recode_free(o->recode);
+	o->recode = NULL;
+	if (!o->healing)
+		return;
+	o->healing = 0;
+	heal_end(o->fetch, success);
+	heal_counts(o->fetch, &m->missed, &m->repaired, &m->reinserted);
+}
+
+/* Not to be called where libcurl calls us. */
+static void
 end_order(struct order *o, enum nar_status status, const char *reason)
 {
 	struct wire_msg m = { .type = MSG_NAR_END, .id = o->id, .status = (uint8_t)status, .bytes = o->written,
-		.candidate = status == NAR_EXHAUSTED ? NO_CANDIDATE : (uint16_t)o->current };
+		.candidate = status == NAR_EXHAUSTED ? NO_CANDIDATE : (uint16_t)(o->begun ? o->begun_as : o->current) };
 	char text[LIMIT_REASON + 1];
 
 	transfer_stop(&o->transfer);
+	leave_blocks(o);
+	index_free(o->index);
+	o->index = NULL;
+	end_healing(o, status == NAR_DONE, &m);
 	close(o->sink);
 	o->sink = -1;
 	o->phase = IDLE;
 	o->nplaces = 0;
-	wire_copy(text, sizeof text, wire_str(reason));
+	wire_copy(text, sizeof text, wire_str(status == NAR_DONE ? o->summary : reason));
 	m.text = wire_str(text);
 	serve_send(o->fetch, &m);
 }
 
-/* Write what waits.  0, or -1 when that was the end of the order. */
+/* Write what waits.  0, or -1: the reader has gone. */
 static int
 flush(struct order *o)
 {
@@ -154,7 +221,7 @@ flush(struct order *o)
 			return 0;
 		}
 		if (n < 0) {
-			end_order(o, NAR_FAILED, "the reader has gone");
+			o->gone = 1;
 			return -1;
 		}
 		o->start += (size_t)n;
@@ -205,7 +272,7 @@ failed(struct order *o, const char *reason, int again, uint64_t wait_ms)
 	wire_copy(o->reason, sizeof o->reason, wire_str(reason));
 	o->phase = PICKING;
 	o->failures++;
-	if (o->begun) {
+	if (o->begun && !o->verifying) {
 		if (o->got - o->mark >= REAL_PROGRESS)
 			o->resumes = 0;
 		o->mark = o->got;
@@ -226,21 +293,61 @@ failed(struct order *o, const char *reason, int again, uint64_t wait_ms)
 	p->finished = ++p->tries >= (o->others ? 1 : MAX_TRIES) || !again;
 }
 
+/* Whether both places have the same file, as far as anybody knows. */
+static int
+same_content(const struct place *a, const struct place *b)
+{
+	return a == b || (a->method == b->method && a->has_cap && b->has_cap && a->cap.block_size == b->cap.block_size &&
+	    memcmp(&a->cap.root, &b->cap.root, sizeof a->cap.root) == 0);
+}
+
 /* --- Answers ----------------------------------------------------------------------------------------- */
 
+/* The first byte is there: from now on it is this candidate's content. */
+static void
+announce(struct order *o, uint64_t size)
+{
+	struct wire_msg m = { .type = MSG_NAR_BEGIN, .id = o->id, .candidate = (uint16_t)o->current,
+		.method = o->places[o->current].method, .size = size };
+
+	o->begun = 1;
+	o->begun_as = o->current;
+	serve_send(o->fetch, &m);
+}
+
+/* A file that blocks were missing of goes back into IPFS, unless that would spread what is private. */
+static void
+begin_recode(struct order *o)
+{
+	const struct place *p = &o->places[o->current];
+	struct err e;
+
+	recode_free(o->recode);
+	o->recode = NULL;
+	if (!o->healing || !o->missing || !same_content(p, &o->places[o->healed]))
+		return;
+	if (!o->fetch->blocks->seed_private && heal_private(o->fetch, &o->transfer.url))
+		heal_forbid(o->fetch);
+	else if ((o->recode = recode_new(&p->cap, o->verifying ? o->got : 0, &e)) == NULL)
+		logline("%s", e.text);
+}
+
+/* A whole file begins. */
 static void
 begin(struct order *o)
 {
 	const struct answer *a = &o->transfer.answer;
-	struct wire_msg m = { .type = MSG_NAR_BEGIN, .id = o->id, .candidate = (uint16_t)o->current,
-		.method = o->places[o->current].method, .size = a->length > 0 ? (uint64_t)a->length : 0 };
 
-	o->begun = 1;
+	if (!o->begun)
+		announce(o, a->length > 0 ? (uint64_t)a->length : 0);
 	o->total = a->length;
 	o->ranges = a->ranges;
 	memcpy(o->etag, a->etag, sizeof o->etag);
 	memcpy(o->modified, a->modified, sizeof o->modified);
-	serve_send(o->fetch, &m);
+	o->seen = 0;
+	o->prefix = (crypto_generichash_state){ 0 };
+	(void)crypto_generichash_init(&o->prefix, NULL, 0, crypto_generichash_BYTES);
+	begin_recode(o);
 }
 
 static int
@@ -267,12 +374,12 @@ judge(struct order *o)
 	struct err e = { 0 };
 
 	o->judged = 1;
-	if (a->status == 206 && o->begun) {
+	if (a->status == 206 && o->begun && !o->verifying) {
 		if (same_file(o, a))
 			o->taken = 1;
 		else
 			(void)err_set(&e, "%s: the rest is not of the same file", host);
-	} else if (a->status == 200 && o->begun) {
+	} else if (a->status == 200 && o->begun && !o->verifying) {
 		(void)err_set(&e, "%s: the server cannot go on in the middle of a file", host);
 	} else if (a->status == 200 && a->length >= 0 && (uint64_t)a->length > o->max_bytes) {
 		(void)err_set(&e, "%s: a file of %lld bytes, more than %llu", host, (long long)a->length,
@@ -289,16 +396,62 @@ judge(struct order *o)
 	wire_copy(o->reason, sizeof o->reason, wire_str(e.text));
 }
 
+/* N bytes of a beginning that was written already, from blocks.  0, or -1: it is another one. */
+static int
+verify(struct order *o, const char *data, size_t n)
+{
+	uint8_t ours[crypto_generichash_BYTES], theirs[crypto_generichash_BYTES];
+	crypto_generichash_state content = o->content;
+
+	(void)crypto_generichash_update(&o->prefix, (const uint8_t *)data, n);
+	o->seen += n;
+	o->window_bytes += n;
+	if (o->seen < o->got)
+		return 0;
+	(void)crypto_generichash_final(&content, ours, sizeof ours);
+	(void)crypto_generichash_final(&o->prefix, theirs, sizeof theirs);
+	if (sodium_memcmp(ours, theirs, sizeof ours) != 0) {
+		o->another = 1;
+		return -1;
+	}
+	o->verifying = 0;
+	o->drop_blocks = 1;
+	return 0;
+}
+
+/* Room for N bytes in the buffer, in one piece.  0, or -1. */
+static int
+make_room(struct order *o, size_t n)
+{
+	if (BUFFER - o->end < n) {
+		memmove(o->buffer, o->buffer + o->start, o->end - o->start);
+		o->end -= o->start;
+		o->start = 0;
+	}
+	return BUFFER - o->end < n ? -1 : 0;
+}
+
+static void
+append(struct order *o, const void *data, size_t n)
+{
+	memcpy(o->buffer + o->end, data, n);
+	o->end += n;
+	o->got += n;
+}
+
 static size_t
 on_body(void *owner, const char *data, size_t n)
 {
 	struct order *o = owner;
-	size_t take = n;
+	size_t skip = 0, take;
 
 	if (!o->judged)
 		judge(o);
 	if (!o->taken)
 		return transfer_ignore(&o->transfer, n);
+	if (o->verifying)
+		skip = n < o->got - o->seen ? n : (size_t)(o->got - o->seen);
+	take = n - skip;
 	/* Where there is no end, or none that can be believed, the size of the nar is the end. */
 	if (o->places[o->current].method == METHOD_NONE && take > o->nar_size - o->got)
 		take = (size_t)(o->nar_size - o->got);
@@ -306,25 +459,22 @@ on_body(void *owner, const char *data, size_t n)
 		o->too_much = 1;
 		return 0;
 	}
-	if (BUFFER - o->end < take) {
-		memmove(o->buffer, o->buffer + o->start, o->end - o->start);
-		o->end -= o->start;
-		o->start = 0;
-	}
-	if (BUFFER - o->end < take) {
+	if (make_room(o, take) != 0) {
 		o->paused = 1;
 		return CURL_WRITEFUNC_PAUSE;
 	}
-	memcpy(o->buffer + o->end, data, take);
-	o->end += take;
-	o->got += take;
+	if (o->verifying && verify(o, data, skip) != 0)
+		return 0;
+	if (o->recode != NULL)
+		recode_add(o->recode, data, skip + take);
+	append(o, data + skip, take);
 	o->window_bytes += take;
-	if (o->places[o->current].method == METHOD_NONE && o->got == o->nar_size)
+	if (!o->verifying && o->places[o->current].method == METHOD_NONE && o->got == o->nar_size)
 		o->complete = 1;
 	/* Early enough that the reader works while the next pieces come. */
 	if (o->end - o->start >= BUFFER / 4 && !o->blocked && flush(o) != 0)
 		return 0;
-	return take == n ? n : 0;
+	return skip + take == n ? n : 0;
 }
 
 static int
@@ -365,8 +515,17 @@ on_done(void *owner, CURLcode result)
 	char reason[LIMIT_REASON + 1];
 	struct err e;
 
-	if (o->phase != RUNNING) /* flush() in on_body() ended the order */
+	if (o->phase != RUNNING)
 		return;
+	if (o->gone) {
+		end_order(o, NAR_FAILED, "the reader has gone");
+		return;
+	}
+	if (o->another) {
+		(void)err_set(&e, "%s: the file is not what its blocks are", t->url.host);
+		failed(o, e.text, 0, 0);
+		return;
+	}
 	if (!o->judged && t->answer.status != 0 && result == CURLE_OK)
 		judge(o);
 	transfer_reason(t, result, reason, sizeof reason);
@@ -379,13 +538,14 @@ on_done(void *owner, CURLcode result)
 		hosts_stale(&o->fetch->hosts, t->url.host);
 		if (!o->begun)
 			hosts_die(&o->fetch->hosts, &t->url);
-		failed(o, reason, o->begun, 0);
+		failed(o, reason, o->begun && !o->verifying, 0);
 	} else if (!o->taken && t->answer.status != 0 && (o->judged || t->answer.status != 200)) {
 		refused(o, result);
 	} else if (result != CURLE_OK) {
 		failed(o, reason, 1, 0);
-	} else if (o->places[o->current].method == METHOD_NONE || (o->total >= 0 && o->got != (uint64_t)o->total)) {
-		(void)err_set(&e, "%s: ended early, after %llu bytes", t->url.host, (unsigned long long)o->got);
+	} else if (o->verifying || o->places[o->current].method == METHOD_NONE || (o->total >= 0 && o->got != (uint64_t)o->total)) {
+		(void)err_set(&e, "%s: ended early, after %llu bytes", t->url.host,
+		    (unsigned long long)(o->verifying ? o->seen : o->got));
 		failed(o, e.text, 1, 0);
 	} else {
 		o->phase = FLUSHING;
@@ -393,6 +553,22 @@ on_done(void *owner, CURLcode result)
 }
 
 /* --- Orders ------------------------------------------------------------------------------------------ */
+
+/* What makes no sense costs the blocks, not the nar. */
+static void
+read_cap(struct place *p, const struct wire_msg *m)
+{
+	char text[LIMIT_URN + 1];
+	struct err e;
+
+	wire_copy(text, sizeof text, m->eris);
+	if (text[0] != '\0' && urn_parse(&p->cap, text, &e) != 0)
+		logline("an ERIS capability is passed over: %s", e.text);
+	else
+		p->has_cap = text[0] != '\0';
+	wire_copy(text, sizeof text, m->manifest);
+	p->has_manifest = text[0] != '\0' && manifest_cid_parse(p->manifest, text, &e) == 0;
+}
 
 int
 nar_candidate(struct fetch *f, const struct wire_msg *m, struct err *e)
@@ -417,6 +593,7 @@ nar_candidate(struct fetch *f, const struct wire_msg *m, struct err *e)
 	wire_copy(p->url, sizeof p->url, m->text2);
 	wire_copy(method, sizeof method, m->text);
 	p->method = rank_method(method);
+	read_cap(p, m);
 	return 0;
 }
 
@@ -456,6 +633,208 @@ rank(struct order *o)
 	rank_sort(o->rank, o->nrank);
 }
 
+/* --- Blocks ------------------------------------------------------------------------------------------ */
+
+/* The best place that tells its capability, or NULL. */
+static struct place *
+first_with_cap(struct order *o)
+{
+	for (size_t i = 0; i < o->nrank; i++)
+		if (o->places[o->rank[i].candidate].has_cap)
+			return &o->places[o->rank[i].candidate];
+	return NULL;
+}
+
+/* The places of the file that P's blocks make; others of the same compression and size may well have it, too. */
+static size_t
+find_places(const struct order *o, const struct place *p, struct blocks_place *places)
+{
+	size_t n = 0;
+	struct err e;
+
+	for (int same = 1; same >= 0; same--)
+		for (size_t i = 0; i < o->nrank && n < BLOCKS_PLACES; i++) {
+			const struct place *q = &o->places[o->rank[i].candidate];
+
+			if (same_content(p, q) != same || (!same && (q->has_cap || q->method != p->method ||
+			    p->file_size == 0 || q->file_size != p->file_size)))
+				continue;
+			places[n].server = q->server;
+			places[n].url = q->url;
+			n += place_url(o, q, &places[n].at, &e) == 0;
+		}
+	return n;
+}
+
+static void
+begin_healing(struct order *o, const struct place *p, const struct blocks_place *places, size_t n)
+{
+	char (*texts)[URL_TEXT] = calloc(BLOCKS_PLACES, sizeof *texts);
+	const char *urls[BLOCKS_PLACES];
+	uint8_t cap[ERIS_CAP];
+	int allowed = texts != NULL;
+
+	urn_to_bytes(cap, &p->cap);
+	for (size_t i = 0; i < n && texts != NULL; i++) {
+		url_text(&places[i].at, texts[i]);
+		urls[i] = texts[i];
+		if (i == 0 && !o->fetch->blocks->seed_private && heal_private(o->fetch, &places[i].at))
+			allowed = 0;
+	}
+	heal_begin(o->fetch, cap, urls, texts != NULL ? n : 0, o->nar_size, allowed);
+	o->healing = 1;
+	o->healed = (size_t)(p - o->places);
+	free(texts);
+}
+
+static void
+assemble_from(struct order *o, const struct place *p)
+{
+	struct blocks_order b = { .cap = p->cap, .has_manifest = p->has_manifest, .file_size = p->file_size };
+	struct blocks_place *places = calloc(BLOCKS_PLACES, sizeof *places);
+	struct err e;
+
+	if (places == NULL)
+		return;
+	memcpy(b.manifest, p->manifest, ERIS_REF);
+	b.max_length = o->nar_size + o->nar_size / 50 + 1024 * 1024;
+	if (p->method == METHOD_NONE)
+		b.max_length = b.file_size = o->nar_size;
+	if (b.max_length > o->max_bytes)
+		b.max_length = o->max_bytes;
+	b.nplaces = find_places(o, p, places);
+	b.places = places;
+	if ((o->blocks = blocks_new(o->fetch, &b, &e)) != NULL) {
+		o->current = (size_t)(p - o->places);
+		o->phase = ASSEMBLING;
+		if (!o->healing)
+			begin_healing(o, p, places, b.nplaces);
+		(void)crypto_generichash_init(&o->content, NULL, 0, crypto_generichash_BYTES);
+	} else if (e.text[0] != '\0') {
+		logline("%s", e.text);
+	}
+	free(places);
+}
+
+/* Begin with blocks, if there is any use in it. */
+static void
+try_blocks(struct order *o)
+{
+	const struct place *p = first_with_cap(o);
+	struct err e;
+
+	if (p == NULL && o->nrank > 0 && o->rounds == 0 && blocks_possible(o->fetch) &&
+	    (o->index = index_new(o->fetch, o->hash_part, INDEX_WAIT_MS, &e)) != NULL)
+		o->phase = INDEXING;
+	else if (p != NULL)
+		assemble_from(o, p);
+}
+
+static void
+take_index(struct order *o)
+{
+	const struct index_answer *a = NULL;
+	enum index_state state = index_pump(o->index, &a);
+
+	if (state == INDEX_WAITS)
+		return;
+	for (size_t i = 0; state == INDEX_FOUND && i < o->nplaces; i++) {
+		struct place *p = &o->places[i];
+		const struct index_group *g = p->has_cap ? NULL : index_match(a, p->method, p->file_size);
+
+		if (g == NULL || !g->has_cap)
+			continue;
+		p->has_cap = 1;
+		p->cap = g->cap;
+		p->has_manifest = g->has_manifest;
+		memcpy(p->manifest, g->manifest, ERIS_REF);
+	}
+	index_free(o->index);
+	o->index = NULL;
+	o->phase = PICKING;
+	if (first_with_cap(o) != NULL)
+		assemble_from(o, first_with_cap(o));
+}
+
+/* Blocks alone do not do it: the whole file. */
+static void
+turn_to_file(struct order *o, int lasting)
+{
+	wire_copy(o->reason, sizeof o->reason, wire_str(blocks_why(o->blocks)));
+	logline("blocks: %s; trying the whole file", o->reason);
+	o->missing = !lasting;
+	if (lasting && !o->begun)
+		o->rounds = MAX_ROUNDS;
+	if (!o->begun || lasting)
+		leave_blocks(o);
+	o->verifying = o->begun;
+	o->phase = PICKING;
+}
+
+/* There is no whole file: ask the sources of blocks once more, as long as that brings something.  0, or -1. */
+static int
+turn_to_blocks(struct order *o)
+{
+	if (o->got - o->round_mark >= REAL_PROGRESS)
+		o->rounds = 0;
+	o->round_mark = o->got;
+	if (o->another || o->rounds++ >= (o->others ? 1u : MAX_ROUNDS))
+		return -1;
+	if (o->begun && o->blocks == NULL)
+		return -1;
+	o->verifying = 0;
+	if (o->blocks == NULL)
+		try_blocks(o);
+	if (o->blocks == NULL)
+		return -1;
+	logline("%s; asking for blocks once more", o->reason);
+	blocks_insist(o->blocks);
+	o->phase = ASSEMBLING;
+	return 0;
+}
+
+/* Move content on to the reader.  1 if there was some. */
+static int
+drain(struct order *o)
+{
+	const uint8_t *data;
+	int some = 0;
+	size_t len;
+
+	while (make_room(o, ERIS_LARGE) == 0 && blocks_read(o->blocks, &data, &len)) {
+		if (!o->begun)
+			announce(o, o->places[o->current].file_size);
+		(void)crypto_generichash_update(&o->content, data, len);
+		append(o, data, len);
+		some = 1;
+		if (o->end - o->start >= BUFFER / 4 && !o->blocked && flush(o) != 0)
+			return 0;
+	}
+	return some;
+}
+
+static void
+assemble(struct order *o)
+{
+	enum blocks_state state;
+	int moved;
+
+	do {
+		state = blocks_pump(o->blocks);
+		moved = drain(o);
+	} while (moved && state == BLOCKS_RUNS && !o->gone);
+	if (o->gone || state == BLOCKS_RUNS)
+		return;
+	if (state != BLOCKS_DONE) {
+		turn_to_file(o, state == BLOCKS_BROKEN);
+	} else if (o->places[o->current].method == METHOD_NONE && o->got != o->nar_size) {
+		end_order(o, o->begun ? NAR_FAILED : NAR_EXHAUSTED, "the blocks make another size than that of the nar");
+	} else {
+		leave_blocks(o);
+		o->phase = FLUSHING;
+	}
+}
+
 int
 nar_order(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 {
@@ -473,7 +852,11 @@ nar_order(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 	o->nar_size = m->nar_size;
 	o->others = m->others;
 	o->max_bytes = m->max_bytes;
-	o->begun = o->blocked = 0;
+	o->begun = o->blocked = o->gone = o->verifying = o->another = o->missing = 0;
+	o->rounds = 0;
+	o->round_mark = 0;
+	o->summary[0] = '\0';
+	memcpy(o->hash_part, m->hash_part, HASH_PART_BYTES);
 	o->total = -1;
 	o->got = o->written = o->mark = o->progress_bytes = 0;
 	o->resumes = o->failures = 0;
@@ -484,6 +867,7 @@ nar_order(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 	strcpy(o->reason, "no place of this nar has a compression that is known");
 	rank(o);
 	o->phase = PICKING;
+	try_blocks(o);
 	return 0;
 }
 
@@ -503,24 +887,28 @@ pick(struct order *o)
 	struct place *next = NULL;
 	struct err e;
 
-	if (o->begun)
+	if (o->begun && !o->verifying)
 		next = &o->places[o->current];
-	for (size_t i = 0; !o->begun && i < o->nrank; i++) {
+	for (size_t i = 0; (!o->begun || o->verifying) && i < o->nrank; i++) {
 		struct place *p = &o->places[o->rank[i].candidate];
 
+		if (o->begun && !same_content(p, &o->places[o->begun_as]))
+			continue;
 		if (!p->finished && (next == NULL || (next->not_before > o->fetch->now &&
 		    p->not_before < next->not_before)))
 			next = p;
 	}
+	if (next == NULL && turn_to_blocks(o) == 0)
+		return;
 	if (next == NULL) {
-		end_order(o, NAR_EXHAUSTED, o->reason);
+		end_order(o, o->begun ? NAR_FAILED : NAR_EXHAUSTED, o->reason);
 		return;
 	}
 	o->current = (size_t)(next - o->places);
 	if (next->not_before > o->fetch->now)
 		return;
 	if (o->failures > 0)
-		logline(o->begun ? "%s; going on from there" : "%s; trying on", o->reason);
+		logline(o->begun && !o->verifying ? "%s; going on from there" : "%s; trying on", o->reason);
 	o->failures = 0;
 	if (place_url(o, next, &o->transfer.url, &e) != 0) {
 		failed(o, e.text, 0, 0);
@@ -554,7 +942,7 @@ add_headers(const struct order *o, struct curl_slist **list)
 	/* guix publish sends it without a length, and leaves the connection open unless it is told not to. */
 	if (p->method == METHOD_NONE && p->file_size == 0 && add_header(list, "Connection", "close") != 0)
 		return -1;
-	if (!o->begun)
+	if (!o->begun || o->verifying)
 		return 0;
 	(void)snprintf(range, sizeof range, "bytes=%llu-", (unsigned long long)o->got);
 	if (add_header(list, "Range", range) != 0)
@@ -646,7 +1034,10 @@ report(struct order *o)
 		return;
 	o->progress_ms = o->fetch->now;
 	o->progress_bytes = o->got;
-	url_source(&o->transfer.url, source, sizeof source);
+	if (o->phase == ASSEMBLING)
+		blocks_where(o->blocks, source, sizeof source);
+	else
+		url_source(&o->transfer.url, source, sizeof source);
 	m.text = wire_str(source);
 	serve_send(o->fetch, &m);
 }
@@ -656,8 +1047,23 @@ nar_pump(struct fetch *f)
 {
 	struct order *o = f->order;
 
-	if (o->phase <= COLLECTING || flush(o) != 0)
+	if (o->phase <= COLLECTING)
 		return;
+	if (o->drop_blocks) {
+		leave_blocks(o);
+		(void)snprintf(o->summary + strlen(o->summary), sizeof o->summary - strlen(o->summary), ", the rest as a file");
+	}
+	(void)flush(o);
+	if (!o->gone && o->phase == INDEXING)
+		take_index(o);
+	if (!o->gone && o->phase == ASSEMBLING) {
+		assemble(o);
+		(void)flush(o); /* nothing else would wake us up for the last bytes */
+	}
+	if (o->gone && o->phase > COLLECTING) {
+		end_order(o, NAR_FAILED, "the reader has gone");
+		return;
+	}
 	if (o->phase == PICKING)
 		pick(o);
 	if (o->phase == STARTING)
@@ -681,6 +1087,10 @@ nar_deadline(const struct fetch *f)
 {
 	const struct order *o = f->order;
 
+	if (o->phase == INDEXING)
+		return index_deadline(o->index);
+	if (o->phase == ASSEMBLING)
+		return blocks_deadline(o->blocks);
 	if (o->phase == PICKING)
 		return o->places[o->current].not_before;
 	if (o->phase == RUNNING && !o->paused)

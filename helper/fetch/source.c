@@ -5,6 +5,7 @@
 #include "helper/common/logline.h"
 #include "helper/fetch/serve.h"
 #include "helper/fetch/source.h"
+#include "helper/fetch/state.h"
 #include "helper/ipfs/sched.h"
 
 int
@@ -42,6 +43,8 @@ source_judged(struct fetch *f, size_t i, enum rpc_verdict verdict, const char *w
 		if (s->dead_until <= f->now && (f->blocks->said_ipfs || s->at.kind != RPC_IPFS))
 			logline("%s is left alone for a while: %s", s->name, why);
 		s->dead_until = f->now + SCHED_DEAD_MS;
+		if (s->at.socket[0] == '\0') /* a socket costs nothing, and has no origin */
+			state_put(f->state, STATE_SILENT, &s->url, NULL, f->clock, SCHED_DEAD_MS / 1000);
 	} else {
 		s->reached = 1;
 	}

@@ -23,13 +23,14 @@
 #define STATE_BUCKET 4
 #define STATE_SIZE ((int64_t)LIMIT_STATE_RECORDS * STATE_RECORD)
 
-enum state_kind { STATE_ABSENT = 1, STATE_DEAD = 2 };
+/* STATE_SILENT: as STATE_DEAD, of a source of blocks: its origin may well be alive as a substitute server. */
+enum state_kind { STATE_ABSENT = 1, STATE_DEAD = 2, STATE_SILENT = 3 };
 
 /* state_open(path, e): open or make the file, owner-only, and bring it to STATE_SIZE.  Returns the descriptor
  * or -1; without it the functions below remember nothing. */
 int state_open(const char *path, struct err *e);
 
-/* state_get(fd, kind, u, hash, now): seconds (> 0) that the record of origin (STATE_DEAD) or of URL and hash part
+/* state_get(fd, kind, u, hash, now): seconds (> 0) that the record of origin (STATE_DEAD, STATE_SILENT) or of URL and hash part
  * (STATE_ABSENT; HASH: 32 characters) still counts, or 0.  FD -1 is fine. */
 uint32_t state_get(int fd, enum state_kind kind, const struct url *u, const char *hash, int64_t now);
 

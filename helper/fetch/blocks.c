@@ -1,0 +1,1012 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (fetch): one nar out of its ERIS blocks, from wherever they come. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "helper/common/logline.h"
+#include "helper/eris/decode.h"
+#include "helper/fetch/again.h"
+#include "helper/fetch/blockconf.h"
+#include "helper/fetch/blockpool.h"
+#include "helper/fetch/blocks.h"
+#include "helper/fetch/carget.h"
+#include "helper/fetch/heal.h"
+#include "helper/fetch/rangeget.h"
+#include "helper/fetch/source.h"
+#include "helper/ipfs/sched.h"
+
+/* Nodes asked for before their turn: more than one, so that a missing one has time to come from elsewhere. */
+#define AHEAD 2
+/* Wanted at a time: the window and the nodes around it. */
+#define WANTS 512
+/* Chains of the table of wanted blocks, and places of the one of blocks that have come; powers of two. */
+#define CHAINS 1024
+#define RECENT 4096
+/* Answers that are checked in one go. */
+#define BATCH 64
+/* Stages of the scheduler. */
+#define STAGE_IPFS 0
+#define STAGE_BLOCKS 1
+#define STAGE_RANGE 2
+/* Leaves asked of one file at a time, at first and at most. */
+#define RANGE_WINDOW_MIN 32
+#define RANGE_WINDOW_MAX 256
+/* A stream is let alone as long as it brings so many blocks in such a time: 3 MiB a second; and at its beginning. */
+#define STREAM_LOOK_MS 250
+#define STREAM_BLOCKS 25
+#define STREAM_PATIENCE_MS 400
+/* A block of the stream that nobody wants after so many more leaves were read will never be wanted. */
+#define STREAM_AHEAD 64
+/* A daemon that did not answer in the middle of a nar is left alone for so long. */
+#define SILENT_MS 60000
+
+enum from { FROM_IPFS, FROM_GATEWAY, FROM_BLOCKS, FROM_RANGE, FROM_KINDS };
+
+static const char *const from_names[FROM_KINDS] = { "ipfs", "gateway", "blocks", "range" };
+
+struct want {
+	uint8_t ref[ERIS_REF];
+	uint64_t offset;
+	uint16_t next;  /* in its chain, or unused; WANTS: none */
+	uint8_t used, level;
+	uint8_t missed; /* IPFS was asked for it, in vain */
+};
+
+/* A request as the scheduler knows it; its place is the lower half of the scheduler's id. */
+struct ask {
+	uint32_t id;
+	uint8_t active;
+	uint8_t source; /* of the scheduler */
+	uint64_t index; /* of a leaf; where it is asked of a file */
+	uint8_t ref[ERIS_REF];
+};
+
+/* What a source of the scheduler is. */
+struct origin {
+	enum from from;
+	size_t at; /* in the configuration, or in `files' */
+};
+
+struct file {
+	struct blocks *blocks;
+	struct rangeget *get; /* NULL until it is needed */
+	struct url url;
+	uint8_t source;       /* of the scheduler */
+	uint8_t given_up;     /* said so */
+	uint8_t looked;       /* whether it is a private place */
+	char name[LIMIT_SOURCE + 1];
+};
+
+struct blocks {
+	struct fetch *fetch;
+	struct blocks_order o;
+	struct decode *decode;
+	struct sched *sched;
+	enum blocks_state state;
+	struct err why;
+
+	struct want wants[WANTS];
+	uint16_t chains[CHAINS], unused;
+	struct ask asks[2 * WANTS];
+	struct origin origins[SCHED_SOURCES];
+	unsigned norigins;
+	uint8_t added[BLOCKCONF_SOURCES], files_added;
+	struct file files[BLOCKS_PLACES];
+	size_t nfiles, nplaces;
+	uint16_t servers[BLOCKS_PLACES];
+	char urls[BLOCKS_PLACES][LIMIT_URL + 1];
+
+	struct carget *car;
+	size_t car_source;
+	uint32_t car_tried;       /* bit: that source of the configuration was */
+	uint8_t car_over, car_holds, car_full;
+	uint64_t car_since, car_looked, car_blocks; /* at the last look */
+	uint8_t full_ref[ERIS_REF];
+	uint64_t full_at;
+	uint8_t recent[RECENT][ERIS_REF];
+
+	uint8_t again;            /* 0: not yet; 1: under way; 2: over */
+	uint8_t insists;
+	uint64_t begun, progress; /* milliseconds */
+	uint64_t wanted;          /* blocks under way or asked for, at the last look */
+	uint64_t got[FROM_KINDS], shown[FROM_KINDS], streamed;
+	char last[LIMIT_SOURCE + 1]; /* the source of the last block */
+};
+
+/* --- Wanted blocks ----------------------------------------------------------------------------------------- */
+
+static uint16_t *
+chain_of(struct blocks *b, const uint8_t *ref)
+{
+	return &b->chains[(ref[0] | ref[1] << 8) & (CHAINS - 1)];
+}
+
+static struct want *
+find_want(struct blocks *b, const uint8_t *ref)
+{
+	for (unsigned i = *chain_of(b, ref); i < WANTS; i = b->wants[i].next)
+		if (memcmp(b->wants[i].ref, ref, ERIS_REF) == 0)
+			return &b->wants[i];
+	return NULL;
+}
+
+static void
+add_want(struct blocks *b, const struct decode_want *d)
+{
+	struct want *w = &b->wants[b->unused];
+	uint16_t *chain = chain_of(b, d->ref), at = b->unused;
+
+	b->unused = w->next;
+	memcpy(w->ref, d->ref, ERIS_REF);
+	w->offset = d->offset;
+	w->level = d->level;
+	w->used = 1;
+	w->missed = 0;
+	w->next = *chain;
+	*chain = at;
+}
+
+static void
+remove_want(struct blocks *b, struct want *w)
+{
+	uint16_t *at = chain_of(b, w->ref), me = (uint16_t)(w - b->wants);
+
+	while (*at != me)
+		at = &b->wants[*at].next;
+	*at = w->next;
+	w->used = 0;
+	w->next = b->unused;
+	b->unused = me;
+}
+
+static uint8_t *
+recent_of(struct blocks *b, const uint8_t *ref)
+{
+	return b->recent[(ref[0] | ref[1] << 8) & (RECENT - 1)];
+}
+
+static void
+broken(struct blocks *b, const struct err *e)
+{
+	b->state = BLOCKS_BROKEN;
+	b->why = *e;
+}
+
+/* Name to the scheduler what the decoder wants by now. */
+static void
+fill(struct blocks *b)
+{
+	struct decode_want w;
+	struct err e;
+	int rc = 1;
+
+	if (b->state == BLOCKS_BROKEN)
+		return;
+	while (b->unused < WANTS && sched_room(b->sched) > 0 && (rc = decode_want(b->decode, &w, &e)) == 1) {
+		add_want(b, &w);
+		(void)sched_want(b->sched, b->fetch->now, w.ref, w.level);
+	}
+	if (rc < 0)
+		broken(b, &e);
+}
+
+/* --- What has come ----------------------------------------------------------------------------------------- */
+
+/* Blocks from elsewhere are news for IPFS only if there is one that should have had them. */
+static int
+ipfs_fails(const struct blocks *b)
+{
+	int some = 0;
+
+	for (unsigned i = 0; i < b->norigins; i++) {
+		struct sched_figures s;
+
+		if (b->origins[i].from != FROM_IPFS)
+			continue;
+		sched_figures(b->sched, i, &s);
+		if (s.health == SCHED_USABLE || s.health == SCHED_NEW)
+			return 0;
+		some |= s.health == SCHED_BYPASSED || s.health == SCHED_DEAD;
+	}
+	return some;
+}
+
+static void
+note_from(struct blocks *b, enum from from, const char *name)
+{
+	b->got[from]++;
+	b->progress = b->fetch->now;
+	if (b->last[0] == '\0' || strcmp(b->last, name) != 0)
+		(void)snprintf(b->last, sizeof b->last, "%s", name);
+}
+
+static const char *
+name_of(const struct blocks *b, const struct origin *o)
+{
+	return o->from == FROM_RANGE ? b->files[o->at].name : b->fetch->blocks->sources[o->at].name;
+}
+
+/* The right block for W, from there.  W is gone after this call. */
+static void
+arrived(struct blocks *b, struct want *w, const struct origin *o, const uint8_t *data, size_t len)
+{
+	note_from(b, o->from, name_of(b, o));
+	if (o->from == FROM_BLOCKS || o->from == FROM_RANGE) {
+		if (w->missed || ipfs_fails(b))
+			heal_missed(b->fetch, w->ref);
+		heal_block(b->fetch, w->ref, data, len);
+	}
+	memcpy(recent_of(b, w->ref), w->ref, ERIS_REF);
+	remove_want(b, w);
+}
+
+/* One block that came without a request of the scheduler's, or from a file. */
+static enum decode_verdict
+give_one(struct blocks *b, const struct origin *o, const uint8_t *ref, const uint8_t *data, size_t len)
+{
+	struct decode_given given = { .ref = ref, .block = data, .len = len };
+	struct want *w = find_want(b, ref);
+	struct err e;
+
+	if (w == NULL || b->state == BLOCKS_BROKEN)
+		return DECODE_SPARE;
+	if (decode_give(b->decode, &given, 1, &e) != 0) {
+		broken(b, &e);
+		return DECODE_SPARE;
+	}
+	if (given.verdict == DECODE_TAKEN)
+		arrived(b, w, o, data, len);
+	return given.verdict;
+}
+
+static void
+answer(struct blocks *b, struct ask *a, enum sched_outcome outcome, uint32_t retry_ms, const char *why)
+{
+	struct want *w = find_want(b, a->ref);
+
+	a->active = 0;
+	if (outcome != SCHED_BLOCK && w != NULL && b->origins[a->source].from == FROM_IPFS)
+		w->missed = 1;
+	(void)sched_answer(b->sched, b->fetch->now, a->id, outcome, retry_ms, why);
+}
+
+static enum sched_outcome
+outcome_of(enum rpc_verdict v)
+{
+	switch (v) {
+	case RPC_BLOCK: return SCHED_BLOCK;
+	case RPC_MISSING: return SCHED_MISSING;
+	case RPC_BUSY: return SCHED_BUSY;
+	case RPC_UNREACHABLE: return SCHED_UNREACHABLE;
+	case RPC_LIE: break;
+	}
+	return SCHED_LIE;
+}
+
+/* An answer that is not simply the right block. */
+static void
+judge(struct blocks *b, struct blockpool_end *end)
+{
+	struct ask *a = &b->asks[end->ask.id & 0xffff];
+	const struct block_source *s = &b->fetch->blocks->sources[end->ask.source];
+	struct rpc_judgement j;
+
+	rpc_judge(&j, &s->at, RPC_GET, end->ask.ref, end->ask.block_size, &end->reply);
+	source_judged(b->fetch, end->ask.source, j.verdict, j.why);
+	answer(b, a, outcome_of(j.verdict), j.retry_ms, j.why);
+}
+
+static int
+looks_good(const struct blockpool_end *end)
+{
+	return end->reply.status == 200 && end->reply.complete && end->reply.len == end->ask.block_size;
+}
+
+/* Blocks of the right size are checked some at a time, which is faster; only what fails is looked at once more. */
+static void
+give_batch(struct blocks *b, struct blockpool_end *ends, size_t n)
+{
+	struct decode_given given[BATCH];
+	size_t at[BATCH], m = 0;
+	struct err e;
+
+	for (size_t i = 0; i < n; i++)
+		if (looks_good(&ends[i])) {
+			at[m] = i;
+			given[m++] = (struct decode_given){ .ref = ends[i].ask.ref, .block = ends[i].reply.body,
+				.len = ends[i].reply.len };
+		} else
+			judge(b, &ends[i]);
+	if (m > 0 && b->state != BLOCKS_BROKEN && decode_give(b->decode, given, m, &e) != 0)
+		broken(b, &e);
+	for (size_t i = 0; i < m && b->state != BLOCKS_BROKEN; i++) {
+		struct blockpool_end *end = &ends[at[i]];
+		struct ask *a = &b->asks[end->ask.id & 0xffff];
+		struct want *w = find_want(b, end->ask.ref);
+
+		if (given[i].verdict != DECODE_TAKEN || w == NULL) {
+			judge(b, end);
+			continue;
+		}
+		b->fetch->blocks->sources[end->ask.source].reached = 1;
+		arrived(b, w, &b->origins[a->source], end->reply.body, end->reply.len);
+		answer(b, a, SCHED_BLOCK, 0, NULL);
+	}
+}
+
+static void
+take_answers(struct blocks *b)
+{
+	struct blockpool_end ends[BATCH];
+	size_t n;
+
+	do {
+		for (n = 0; n < BATCH && blockpool_next(b->fetch, &ends[n]); n++)
+			continue;
+		give_batch(b, ends, n);
+		for (size_t i = 0; i < n; i++)
+			blockpool_release(b->fetch, &ends[i]);
+	} while (n == BATCH);
+}
+
+/* --- Files ------------------------------------------------------------------------------------------------- */
+
+static struct ask *
+ask_of_leaf(struct blocks *b, unsigned source, uint64_t index)
+{
+	for (size_t i = 0; i < 2 * WANTS; i++)
+		if (b->asks[i].active && b->asks[i].source == source && b->asks[i].index == index)
+			return &b->asks[i];
+	return NULL;
+}
+
+/* Its address is known by now: what comes from a private place is not spread. */
+static void
+look_at(struct file *f)
+{
+	struct fetch *fetch = f->blocks->fetch;
+
+	if (!f->looked && !fetch->blocks->seed_private && heal_private(fetch, &f->url))
+		heal_forbid(fetch);
+	f->looked = 1;
+}
+
+static void
+on_leaf(void *owner, uint64_t index, enum sched_outcome outcome, const uint8_t *block, uint32_t retry_ms, const char *why)
+{
+	struct file *f = owner;
+	struct blocks *b = f->blocks;
+	struct ask *a = ask_of_leaf(b, f->source, index);
+
+	if (outcome != SCHED_BLOCK && outcome != SCHED_BUSY && !f->given_up) {
+		f->given_up = 1;
+		logline("%s gives no blocks: %s", f->name, why != NULL ? why : "no reason");
+	}
+	if (a == NULL)
+		return;
+	look_at(f);
+	if (outcome == SCHED_BLOCK && give_one(b, &b->origins[f->source], a->ref, block, ERIS_LARGE) == DECODE_WRONG)
+		outcome = SCHED_OTHER;
+	answer(b, a, outcome, retry_ms, NULL);
+}
+
+/* The whole file streams by, and INDEX is next. */
+static enum rangeget_use
+on_offer(void *owner, uint64_t index)
+{
+	struct blocks *b = ((struct file *)owner)->blocks;
+	uint64_t offset = index * ERIS_LARGE;
+
+	if (offset < decode_position(b->decode))
+		return RANGEGET_SKIP;
+	for (size_t i = 0; i < WANTS; i++)
+		if (b->wants[i].used && b->wants[i].level == 0 && b->wants[i].offset == offset)
+			return RANGEGET_TAKE;
+	/* Not named yet, because there is no room for it: it would have to be asked for again. */
+	if (offset >= decode_position(b->decode) + (uint64_t)(BLOCKS_WINDOW - RANGE_WINDOW_MIN) * ERIS_LARGE)
+		return RANGEGET_WAIT;
+	return RANGEGET_SKIP;
+}
+
+static void
+on_extra(void *owner, uint64_t index, const uint8_t ref[ERIS_REF], const uint8_t *block)
+{
+	struct file *f = owner;
+	struct blocks *b = f->blocks;
+
+	(void)index;
+	look_at(f);
+	if (give_one(b, &b->origins[f->source], ref, block, ERIS_LARGE) == DECODE_TAKEN)
+		(void)sched_arrived(b->sched, b->fetch->now, ref);
+}
+
+static const struct rangeget_owner file_calls = { on_leaf, on_offer, on_extra };
+
+static void
+pump_files(struct blocks *b)
+{
+	for (size_t i = 0; i < b->nfiles; i++)
+		if (b->files[i].get != NULL) {
+			rangeget_resume(b->files[i].get);
+			rangeget_pump(b->files[i].get);
+		}
+}
+
+/* As much of the rest as came from this file so far will probably be missing, too. */
+static void
+expect(struct blocks *b, struct file *f)
+{
+	uint64_t all = 0, left = 0, position = decode_position(b->decode);
+
+	for (unsigned i = 0; i < FROM_KINDS; i++)
+		all += b->got[i];
+	if (b->o.file_size > position)
+		left = (b->o.file_size - position) / ERIS_LARGE;
+	if (all > 0 && !ipfs_fails(b))
+		left = left * b->got[FROM_RANGE] / all;
+	rangeget_expect(f->get, left);
+}
+
+/* Ask a file for a leaf.  0, or -1: not now. */
+static int
+ask_file(struct blocks *b, struct file *f, const struct ask *a)
+{
+	uint64_t size = b->o.file_size > 0 ? b->o.file_size : RANGE_UNKNOWN;
+	struct err e;
+
+	if (f->get == NULL && (f->get = rangeget_new(b->fetch, &f->url, size, &file_calls, f, &e)) == NULL)
+		return -1;
+	expect(b, f);
+	return rangeget_want(f->get, a->index, a->ref) ? 0 : -1;
+}
+
+/* --- The stream -------------------------------------------------------------------------------------------- */
+
+static enum carget_use
+on_stream(void *owner, const uint8_t ref[ERIS_REF], const uint8_t *data, size_t len)
+{
+	struct blocks *b = owner;
+	struct origin o = { FROM_IPFS, b->car_source };
+
+	if (b->fetch->blocks->sources[b->car_source].at.kind == RPC_GATEWAY)
+		o.from = FROM_GATEWAY;
+	if (b->state != BLOCKS_RUNS)
+		return CARGET_SPARE;
+	fill(b);
+	if (find_want(b, ref) == NULL) {
+		uint64_t at = decode_position(b->decode);
+
+		if (memcmp(recent_of(b, ref), ref, ERIS_REF) == 0 || !decode_more(b->decode))
+			return CARGET_SPARE;
+		if (!b->car_full || memcmp(b->full_ref, ref, ERIS_REF) != 0) {
+			memcpy(b->full_ref, ref, ERIS_REF);
+			b->full_at = at;
+		}
+		b->car_full = at - b->full_at <= (uint64_t)STREAM_AHEAD * b->o.cap.block_size;
+		return b->car_full ? CARGET_FULL : CARGET_SPARE;
+	}
+	switch (give_one(b, &o, ref, data, len)) {
+	case DECODE_TAKEN:
+		b->streamed++;
+		(void)sched_arrived(b->sched, b->fetch->now, ref);
+		return CARGET_USED;
+	case DECODE_WRONG:
+		return CARGET_WRONG;
+	default:
+		return CARGET_SPARE;
+	}
+}
+
+static void
+hold(struct blocks *b, int on)
+{
+	if (b->car_holds != on)
+		sched_stream(b->sched, b->fetch->now, on);
+	b->car_holds = (uint8_t)on;
+}
+
+static void
+start_stream(struct blocks *b)
+{
+	static const struct carget_owner calls = { on_stream };
+	struct fetch *f = b->fetch;
+	struct err e;
+
+	for (size_t i = 0; i < f->blocks->nsources && b->car == NULL; i++) {
+		if (f->blocks->sources[i].at.kind == RPC_BLOCKS || (b->car_tried >> i & 1) != 0 || !b->added[i] ||
+		    !source_usable(f, i))
+			continue;
+		b->car_tried |= 1u << i;
+		b->car_source = i;
+		b->car = carget_new(f, i, b->o.manifest, carget_bytes(b->o.max_length), &calls, b, &e);
+	}
+	if (b->car == NULL)
+		return;
+	b->car_since = b->car_looked = f->now;
+	b->car_blocks = 0;
+	b->car_full = 0;
+	hold(b, 1);
+}
+
+/* Is it fast enough to wait for it, and for nothing else? */
+static void
+look_at_stream(struct blocks *b)
+{
+	uint64_t now = b->fetch->now, blocks = carget_blocks(b->car);
+
+	if (carget_waits(b->car)) {
+		b->car_looked = now;
+		b->car_blocks = blocks;
+	}
+	if (now < b->car_looked + STREAM_LOOK_MS)
+		return;
+	if (now >= b->car_since + STREAM_PATIENCE_MS)
+		hold(b, (blocks - b->car_blocks) * STREAM_LOOK_MS >= STREAM_BLOCKS * (now - b->car_looked));
+	b->car_looked = now;
+	b->car_blocks = blocks;
+}
+
+static void
+end_stream(struct blocks *b)
+{
+	carget_free(b->car);
+	b->car = NULL;
+	hold(b, 0);
+}
+
+static void
+pump_stream(struct blocks *b)
+{
+	enum carget_state state;
+	const char *why;
+
+	if (!b->o.has_manifest || b->car_over || b->o.cap.level == 0)
+		return;
+	if (b->car == NULL)
+		start_stream(b);
+	if (b->car == NULL)
+		return;
+	if (b->car_full)
+		carget_resume(b->car);
+	state = carget_pump(b->car, &why);
+	if (state == CARGET_RUNS && (carget_waits(b->car) ||
+	    b->fetch->now < carget_useful(b->car) + b->fetch->settings.stall_ms)) {
+		look_at_stream(b);
+		return;
+	}
+	if (state == CARGET_WHOLE || state == CARGET_MISSING)
+		b->car_over = 1;
+	if (state == CARGET_BROKEN)
+		logline("%s", why);
+	end_stream(b);
+}
+
+/* --- Requests ---------------------------------------------------------------------------------------------- */
+
+static void
+add_origin(struct blocks *b, const struct sched_source *s, enum from from, size_t at, int reached)
+{
+	struct err e;
+	int n = sched_source(b->sched, s, &e);
+
+	if (n < 0)
+		return;
+	b->origins[n] = (struct origin){ from, at };
+	b->norigins = (unsigned)n + 1;
+	if (from == FROM_RANGE)
+		b->files[at].source = (uint8_t)n;
+	if (reached)
+		sched_reached(b->sched, (unsigned)n);
+}
+
+/* How long a daemon's first answer is waited for when nothing else gives blocks. */
+static uint64_t
+patience(const struct blocks *b)
+{
+	return blockpool_greeted(b->fetch) + (b->insists ? b->fetch->blocks->block_ms : BLOCKPOOL_WAIT_MS);
+}
+
+static int
+is_waiting(const struct blocks *b)
+{
+	for (size_t i = 0; i < b->fetch->blocks->nsources; i++)
+		if (blockpool_health(b->fetch, i) == BLOCKPOOL_WAIT)
+			return 1;
+	return 0;
+}
+
+/* Daemons as soon as they have said something; the rest when all have, or after a moment. */
+static void
+add_sources(struct blocks *b)
+{
+	struct fetch *f = b->fetch;
+	int others = b->files_added || !is_waiting(b) || f->now >= b->begun + SCHED_GRACE_MS;
+
+	for (size_t i = 0; i < f->blocks->nsources; i++) {
+		const struct block_source *s = &f->blocks->sources[i];
+		struct sched_source source = { .by_id = 1, .stage = s->at.kind == RPC_BLOCKS ? STAGE_BLOCKS : STAGE_IPFS };
+
+		if (b->added[i] || (s->at.kind != RPC_IPFS && !others) || blockpool_health(f, i) != BLOCKPOOL_YES)
+			continue;
+		b->added[i] = 1;
+		add_origin(b, &source, s->at.kind == RPC_IPFS ? FROM_IPFS : s->at.kind == RPC_GATEWAY ? FROM_GATEWAY :
+		    FROM_BLOCKS, i, s->reached);
+	}
+	if (!others || b->files_added)
+		return;
+	b->files_added = 1;
+	for (size_t i = 0; i < b->nfiles; i++) {
+		struct sched_source source = { .stage = STAGE_RANGE, .leaves = 1, .window_min = RANGE_WINDOW_MIN,
+			.window_max = RANGE_WINDOW_MAX };
+
+		add_origin(b, &source, FROM_RANGE, i, 1);
+	}
+}
+
+static void
+start_ask(struct blocks *b, const struct sched_ask *s)
+{
+	struct ask *a = &b->asks[s->id & 0xffff];
+	const struct origin *o = &b->origins[s->source];
+	const struct want *w = find_want(b, s->ref);
+
+	*a = (struct ask){ .id = s->id, .active = 1, .source = (uint8_t)s->source,
+		.index = w != NULL ? w->offset / ERIS_LARGE : 0 };
+	memcpy(a->ref, s->ref, ERIS_REF);
+	if (o->from == FROM_RANGE) {
+		if (w == NULL || ask_file(b, &b->files[o->at], a) != 0)
+			answer(b, a, SCHED_BUSY, 0, NULL);
+	} else {
+		struct blockpool_ask ask = { .id = s->id, .source = o->at, .timeout_ms = s->timeout_ms,
+			.block_size = b->o.cap.block_size };
+
+		memcpy(ask.ref, s->ref, ERIS_REF);
+		blockpool_start(b->fetch, &ask);
+	}
+}
+
+static void
+stop_asks(struct blocks *b)
+{
+	uint32_t id;
+
+	while (sched_cancel(b->sched, &id)) {
+		struct ask *a = &b->asks[id & 0xffff];
+		const struct origin *o = &b->origins[a->source];
+		struct want *w = find_want(b, a->ref);
+
+		if (!a->active || a->id != id)
+			continue;
+		a->active = 0;
+		if (w != NULL && o->from == FROM_IPFS) /* still wanted: it was late */
+			w->missed = 1;
+		if (o->from != FROM_RANGE)
+			blockpool_stop(b->fetch, id);
+		else if (b->files[o->at].get != NULL)
+			rangeget_drop(b->files[o->at].get, a->index);
+	}
+}
+
+static void
+start_asks(struct blocks *b)
+{
+	struct sched_ask s;
+
+	while (blockpool_room(b->fetch) > 0 && sched_next(b->sched, b->fetch->now, &s))
+		start_ask(b, &s);
+	stop_asks(b);
+}
+
+/* --- Hope ---------------------------------------------------------------------------------------------------- */
+
+static int
+ipfs_answers(const struct blocks *b)
+{
+	for (unsigned i = 0; i < b->norigins; i++) {
+		struct sched_figures s;
+
+		if (b->origins[i].from != FROM_IPFS && b->origins[i].from != FROM_GATEWAY)
+			continue;
+		sched_figures(b->sched, i, &s);
+		if (s.health == SCHED_USABLE || (s.health == SCHED_BYPASSED && s.missed > 0))
+			return 1;
+	}
+	return 0;
+}
+
+/* Publishing again helps only where somebody can fetch what is published. */
+static void
+begin_again(struct blocks *b)
+{
+	struct again_place places[BLOCKS_PLACES];
+
+	b->again = 2;
+	for (size_t i = 0; i < b->nplaces; i++)
+		places[i] = (struct again_place){ b->servers[i], b->urls[i] };
+	if (!b->fetch->blocks->publish_again || !ipfs_answers(b) || !again_begin(b->fetch, places, b->nplaces))
+		return;
+	b->again = 1;
+	b->progress = b->fetch->now;
+}
+
+static void
+stuck(struct blocks *b, const char *why)
+{
+	b->state = BLOCKS_STUCK;
+	(void)err_set(&b->why, "%s", why);
+}
+
+/* Nothing can bring this block just now. */
+static void
+hopeless(struct blocks *b)
+{
+	const char *why = "no source has all blocks";
+
+	if (b->again == 0)
+		begin_again(b);
+	if (b->again == 1)
+		switch (again_pump(b->fetch, &why)) {
+		case AGAIN_NOTHING:
+			return;
+		case AGAIN_RETRY:
+			sched_again(b->sched, b->fetch->now, STAGE_BLOCKS);
+			return;
+		case AGAIN_OVER:
+			again_end(b->fetch);
+			b->again = 2;
+		}
+	if (!b->insists)
+		stuck(b, why);
+}
+
+static void
+look_for_hope(struct blocks *b)
+{
+	struct sched_totals t;
+	uint8_t ref[ERIS_REF];
+	uint64_t now = b->fetch->now;
+
+	sched_totals(b->sched, &t);
+	/* While the reader is slow, and all that fits is here, nobody is to blame. */
+	if (t.wanted == 0)
+		b->progress = now;
+	b->wanted = t.wanted;
+	if (is_waiting(b) && now < patience(b)) {
+		b->progress = now;
+		return;
+	}
+	if (b->files_added && sched_stuck(b->sched, now, ref))
+		hopeless(b);
+	if (b->state == BLOCKS_RUNS && now >= b->progress + b->fetch->settings.stall_ms)
+		stuck(b, "no block came for too long");
+}
+
+enum blocks_state
+blocks_pump(struct blocks *b)
+{
+	if (b->state != BLOCKS_RUNS)
+		return b->state;
+	add_sources(b);
+	take_answers(b);
+	fill(b);
+	pump_stream(b);
+	pump_files(b);
+	fill(b);
+	stop_asks(b);
+	if (b->state == BLOCKS_RUNS)
+		start_asks(b);
+	pump_files(b); /* so that leaves asked for just now share requests */
+	if (b->state == BLOCKS_RUNS && decode_done(b->decode))
+		b->state = BLOCKS_DONE;
+	if (b->state == BLOCKS_RUNS)
+		look_for_hope(b);
+	return b->state;
+}
+
+int
+blocks_read(struct blocks *b, const uint8_t **data, size_t *len)
+{
+	struct err e;
+	int rc;
+
+	if (b->state == BLOCKS_BROKEN)
+		return 0;
+	if ((rc = decode_read(b->decode, data, len, &e)) >= 0)
+		return rc;
+	broken(b, &e);
+	return 0;
+}
+
+void
+blocks_insist(struct blocks *b)
+{
+	if (b->state != BLOCKS_STUCK)
+		return;
+	b->state = BLOCKS_RUNS;
+	b->insists = 1;
+	b->again = 0;
+	b->progress = b->fetch->now;
+	blockpool_greet(b->fetch);
+	sched_again(b->sched, b->fetch->now, STAGE_RANGE);
+}
+
+static void
+earlier(uint64_t *due, uint64_t when)
+{
+	if (when < *due)
+		*due = when;
+}
+
+uint64_t
+blocks_deadline(const struct blocks *b)
+{
+	uint64_t due = sched_due(b->sched, b->fetch->now);
+
+	if (b->state != BLOCKS_RUNS)
+		return UINT64_MAX;
+	if (b->wanted > 0)
+		earlier(&due, b->progress + b->fetch->settings.stall_ms);
+	if (!b->files_added)
+		earlier(&due, b->begun + SCHED_GRACE_MS);
+	if (is_waiting(b) && patience(b) > b->fetch->now)
+		earlier(&due, patience(b));
+	if (b->again == 1)
+		earlier(&due, again_deadline(b->fetch));
+	if (b->car != NULL && !carget_waits(b->car))
+		earlier(&due, b->car_looked + STREAM_LOOK_MS);
+	for (size_t i = 0; i < b->nfiles; i++)
+		if (b->files[i].get != NULL)
+			earlier(&due, rangeget_deadline(b->files[i].get));
+	return due;
+}
+
+/* --- Text ------------------------------------------------------------------------------------------------------ */
+
+const char *
+blocks_why(const struct blocks *b)
+{
+	return b->why.text;
+}
+
+void
+blocks_where(struct blocks *b, char *text, size_t size)
+{
+	unsigned kinds = 0;
+	size_t n = 0;
+	const char *host = strchr(b->last, ' ');
+
+	for (unsigned i = 0; i < FROM_KINDS; i++)
+		kinds += b->got[i] > b->shown[i];
+	text[0] = '\0';
+	for (unsigned i = 0; i < FROM_KINDS && kinds > 1; i++) {
+		if (b->got[i] > b->shown[i] && n < size)
+			n += (size_t)snprintf(text + n, size - n, "%s%s", n > 0 ? "+" : "", from_names[i]);
+	}
+	if (n < size)
+		(void)snprintf(text + n, size - n, "%s", kinds > 1 && host != NULL ? host : b->last);
+	memcpy(b->shown, b->got, sizeof b->shown);
+}
+
+void
+blocks_summary(const struct blocks *b, char *text, size_t size)
+{
+	size_t n = 0;
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < FROM_KINDS; i++)
+		if (b->got[i] > 0 && n < size)
+			n += (size_t)snprintf(text + n, size - n, "%s%s %llu", n > 0 ? ", " : "", from_names[i],
+			    (unsigned long long)b->got[i]);
+}
+
+/* --- Beginning and end ------------------------------------------------------------------------------------- */
+
+int
+blocks_possible(struct fetch *f)
+{
+	blockpool_greet(f);
+	for (size_t i = 0; i < f->blocks->nsources; i++) {
+		enum blockpool_health h = blockpool_health(f, i);
+
+		/* A daemon that had its time to say something is not waited for by every item. */
+		if (h == BLOCKPOOL_YES || (h == BLOCKPOOL_WAIT && f->now < blockpool_greeted(f) + BLOCKPOOL_WAIT_MS))
+			return 1;
+	}
+	return 0;
+}
+
+static int
+make(struct blocks *b, struct err *e)
+{
+	struct decode_options o = { .cap = b->o.cap, .max_length = b->o.max_length, .window = BLOCKS_WINDOW,
+		.ahead = AHEAD };
+
+	if ((b->decode = decode_new(&o, e)) == NULL ||
+	    (b->sched = sched_new(WANTS, b->fetch->blocks->block_ms, e)) == NULL)
+		return -1;
+	for (unsigned i = 0; i < WANTS; i++)
+		b->wants[i].next = (uint16_t)(i + 1);
+	for (unsigned i = 0; i < CHAINS; i++)
+		b->chains[i] = WANTS;
+	return 0;
+}
+
+/* The places as of now: parts of files are taken from each URL once. */
+static void
+copy_places(struct blocks *b, const struct blocks_order *o)
+{
+	for (size_t i = 0; i < o->nplaces && i < BLOCKS_PLACES; i++) {
+		struct file *f = &b->files[i];
+		char where[LIMIT_SOURCE + 1];
+
+		b->servers[i] = o->places[i].server;
+		(void)snprintf(b->urls[i], sizeof b->urls[i], "%s", o->places[i].url);
+		b->nplaces++;
+		if (o->cap.block_size != ERIS_LARGE)
+			continue;
+		b->nfiles++;
+		f->blocks = b;
+		f->url = o->places[i].at;
+		url_source(&f->url, where, sizeof where);
+		(void)snprintf(f->name, sizeof f->name, "range %.*s", LIMIT_SOURCE - 6, where);
+	}
+}
+
+struct blocks *
+blocks_new(struct fetch *f, const struct blocks_order *o, struct err *e)
+{
+	struct blocks *b;
+
+	e->text[0] = '\0';
+	if (!blocks_possible(f))
+		return NULL;
+	if ((b = calloc(1, sizeof *b)) == NULL)
+		return (void)err_set(e, "no memory for an assembly of blocks"), NULL;
+	b->fetch = f;
+	b->o = *o;
+	b->o.places = NULL; /* the caller's */
+	b->begun = b->progress = f->now;
+	if (make(b, e) != 0) {
+		blocks_free(b);
+		return NULL;
+	}
+	copy_places(b, o);
+	return b;
+}
+
+/* A source that did not answer any more is not tried by every item. */
+static void
+remember(struct blocks *b)
+{
+	for (unsigned i = 0; b->sched != NULL && i < b->norigins; i++) {
+		struct sched_figures s;
+		struct block_source *at = &b->fetch->blocks->sources[b->origins[i].at];
+
+		if (b->origins[i].from == FROM_RANGE)
+			continue;
+		sched_figures(b->sched, i, &s);
+		if (s.health != SCHED_BYPASSED || s.why == NULL || strcmp(s.why, "does not answer") != 0 ||
+		    at->dead_until > b->fetch->now)
+			continue;
+		logline("%s does not answer and is left alone for a minute", at->name);
+		at->dead_until = b->fetch->now + SILENT_MS;
+		at->reached = 0;
+	}
+}
+
+void
+blocks_free(struct blocks *b)
+{
+	if (b == NULL)
+		return;
+	remember(b);
+	blockpool_stop_all(b->fetch);
+	again_end(b->fetch);
+	carget_free(b->car);
+	for (size_t i = 0; i < b->nfiles; i++)
+		rangeget_free(b->files[i].get);
+	sched_free(b->sched);
+	decode_free(b->decode);
+	free(b);
+}
