@@ -143,6 +143,18 @@ judged(struct carget *c, const struct rpc_reply *r)
 }
 
 static void
+no_car(struct carget *c, const char *why)
+{
+	struct rpc_reply r = { .connected = 1, .complete = 1, .status = 500, .retry_after = -1, .body = c->head,
+		.len = c->head_len };
+
+	if (says_error(c))
+		judged(c, &r);
+	else
+		end(c, CARGET_BROKEN, why);
+}
+
+static void
 on_done(void *owner, CURLcode result)
 {
 	struct carget *c = owner;
@@ -161,7 +173,7 @@ on_done(void *owner, CURLcode result)
 	else if (c->received == 0)
 		end(c, CARGET_MISSING, "answers with nothing");
 	else if (car_end(c->car, &e) != 0)
-		end(c, CARGET_BROKEN, e.text);
+		no_car(c, e.text);
 	else if (c->blocks + c->nodes + c->spare == 0)
 		end(c, CARGET_MISSING, "answers with a CAR without blocks");
 	else
@@ -244,18 +256,6 @@ keep_head(struct carget *c, const char *data, size_t n)
 
 	memcpy(c->head + c->head_len, data, take_n);
 	c->head_len += take_n;
-}
-
-static void
-no_car(struct carget *c, const char *why)
-{
-	struct rpc_reply r = { .connected = 1, .complete = 1, .status = 500, .retry_after = -1, .body = c->head,
-		.len = c->head_len };
-
-	if (says_error(c))
-		judged(c, &r);
-	else
-		end(c, CARGET_BROKEN, why);
 }
 
 static size_t
