@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,172 +15,73 @@
 #include "broker/file.h"
 #include "broker/nixbase32.h"
 #include "broker/record.h"
+#include "broker/remove.h"
+#include "broker/storepath.h"
 
-#define CHECK 16		/* characters of a line's checksum */
-#define LINE_MAX_LEN (LIMIT_PATH + LIMIT_STORE_NAME + 256)
 #define STALE_AGE 3600		/* seconds */
+#define NAME_SIZE 64		/* of "PID-STARTTIME" */
 
-/* The last record of a path, by hashes, so that 100,000 paths are some megabytes. */
-struct record_slot {
-	uint8_t path[16];	/* of the path's SHA-256 */
-	uint8_t told[32];	/* SHA-256 of `NARHASH NARSIZE REFERENCES' */
-	bool used;
+/* The link for a narinfo. */
+struct link {
+	char name[STOREPATH_HASH + 1], told[NIXBASE32_CHARS(32) + 1];
 };
 
-static void checksum(char out[CHECK + 1], const char *text, size_t len)
+static int make_link(const struct record *rec, const struct narinfo *ni, struct link *l, struct err *e)
 {
-	uint8_t hash[32];
+	struct { uint8_t path[32], nar[32], references[32]; uint64_t size; } all;
+	const char *slash = memrchr(ni->store_path.at, '/', ni->store_path.len);
+	uint8_t digest[32];
 
-	crypto_sha256(hash, text, len);
-	crypto_hex(out, hash, CHECK / 2);
-}
-
-/* The slot of the path with this hash, or the empty one that it would take.  INDEX is never full. */
-static struct record_slot *find_slot(const struct record *rec, const uint8_t *path)
-{
-	size_t i;
-
-	memcpy(&i, path, sizeof i);
-	for (i &= rec->room - 1; rec->index[i].used && memcmp(rec->index[i].path, path, 16) != 0;)
-		i = (i + 1) & (rec->room - 1);
-	return &rec->index[i];
-}
-
-static int grow(struct record *rec, struct err *e)
-{
-	struct record bigger = *rec;
-
-	bigger.room = rec->room ? rec->room * 2 : 64;
-	if ((bigger.index = calloc(bigger.room, sizeof *bigger.index)) == NULL)
+	if (rec->dir < 0 || slash == NULL)
+		return err_set(e, "the daemon's process is unknown, so are its records");
+	memset(&all, 0, sizeof all);
+	crypto_sha256(all.path, ni->store_path.at, ni->store_path.len);
+	memcpy(all.nar, ni->nar_hash, 32);
+	all.size = ni->nar_size;
+	if (narinfo_references_digest(ni, all.references) < 0)
 		return err_sys(e, ENOMEM, "the records of `info'");
-	for (size_t i = 0; i < rec->room; i++)
-		if (rec->index[i].used)
-			*find_slot(&bigger, rec->index[i].path) = rec->index[i];
-	free(rec->index);
-	*rec = bigger;
+	crypto_sha256(digest, &all, sizeof all);
+	nixbase32_encode(l->told, digest, 32);
+	(void)snprintf(l->name, sizeof l->name, "%.*s", STOREPATH_HASH, slash + 1); /* narinfo_parse has checked it */
 	return 0;
 }
 
-/* Take LINE into the index if it is whole. */
-static int take_line(struct record *rec, const char *line, size_t len, struct err *e)
+int record_check(const struct record *rec, const struct narinfo *ni, enum record_verdict *verdict, struct err *e)
 {
-	const char *told = memchr(line, ' ', len);
-	struct record_slot *slot;
-	char check[CHECK + 1];
-	uint8_t path[32];
-
-	if (!told || len < CHECK + 2 || (size_t)(told - line) > len - CHECK - 1)
-		return 0;
-	len -= CHECK;
-	checksum(check, line, len);
-	if (memcmp(check, line + len, CHECK) != 0)
-		return 0;
-	if (rec->count * 2 >= rec->room && grow(rec, e) < 0)
-		return -1;
-	crypto_sha256(path, line, (size_t)(told - line));
-	slot = find_slot(rec, path);
-	if (!slot->used && rec->count++ >= LIMIT_RECORDS)
-		return err_set(e, "more than %d records of one client", LIMIT_RECORDS);
-	slot->used = true;
-	memcpy(slot->path, path, sizeof slot->path);
-	crypto_sha256(slot->told, told, len - (size_t)(told - line));
-	return 0;
-}
-
-/* Open the file if that is still to be done, and read what was appended since the last time. */
-static int refresh(struct record *rec, int create, struct err *e)
-{
-	char buf[16384];
+	char told[sizeof ((struct link *)NULL)->told];
+	struct link l;
 	ssize_t n;
 
-	if (rec->name[0] == '\0')
-		return err_set(e, "the daemon's process is unknown, so are its records");
-	if (rec->fd < 0)
-		rec->fd = openat(rec->dir, rec->name, O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC | create,
-		    0600);
-	if (rec->fd < 0)
-		return !create && errno == ENOENT ? 0 :
-		    err_sys(e, errno, "cannot open the records of `info'");
-	while ((n = pread(rec->fd, buf, sizeof buf, rec->scanned)) > 0) {
-		const char *p = buf, *end = buf + n, *nl;
-
-		for (; (nl = memchr(p, '\n', (size_t)(end - p))) != NULL; p = nl + 1)
-			if (take_line(rec, p, (size_t)(nl - p), e) < 0)
-				return -1;
-		/* An unfinished line waits for its end, unless no line is that long. */
-		if (p == buf && n < (ssize_t)sizeof buf)
-			break;
-		rec->scanned += p == buf ? n : p - buf;
-		if (rec->scanned > LIMIT_RECORD_FILE)
-			return err_set(e, "the records of one client exceed %d bytes", LIMIT_RECORD_FILE);
-	}
-	return n < 0 ? err_sys(e, errno, "cannot read the records of `info'") : 0;
-}
-
-/* The line for NI, without newlines, at LINE; *TOLD is where its path ends.  Returns its length or -1. */
-static int make_line(char line[LINE_MAX_LEN], const struct narinfo *ni, size_t *told, struct err *e)
-{
-	char hash[NIXBASE32_CHARS(32) + 1], refs[65];
-	uint8_t digest[32];
-	int n;
-
-	if (narinfo_references_digest(ni, digest) < 0)
-		return err_sys(e, ENOMEM, "the records of `info'");
-	crypto_hex(refs, digest, 32);
-	nixbase32_encode(hash, ni->nar_hash, 32);
-	n = snprintf(line, LINE_MAX_LEN - CHECK - 1, "%.*s %s %" PRIu64 " %s ", (int)ni->store_path.len,
-	    ni->store_path.at, hash, ni->nar_size, refs);
-	if (n < 0 || n >= LINE_MAX_LEN - CHECK - 1)
-		return err_set(e, "a store path is too long to be recorded");
-	checksum(line + n, line, (size_t)n);
-	*told = ni->store_path.len;
-	return n + CHECK;
-}
-
-/* Compare a line with the index. */
-static enum record_verdict compare(const struct record *rec, const char *line, int len, size_t told)
-{
-	const struct record_slot *slot;
-	uint8_t hash[32];
-
-	if (rec->room == 0)
-		return RECORD_NONE;
-	crypto_sha256(hash, line, told);
-	slot = find_slot(rec, hash);
-	if (!slot->used)
-		return RECORD_NONE;
-	crypto_sha256(hash, line + told, (size_t)len - CHECK - told);
-	return memcmp(hash, slot->told, 32) == 0 ? RECORD_SAME : RECORD_OTHER;
+	if (make_link(rec, ni, &l, e) < 0)
+		return -1;
+	if ((n = readlinkat(rec->dir, l.name, told, sizeof told)) < 0 && errno != ENOENT)
+		return err_sys(e, errno, "cannot read the records of `info'");
+	*verdict = n < 0 ? RECORD_NONE : n == sizeof told - 1 && memcmp(told, l.told, (size_t)n) == 0 ? RECORD_SAME : RECORD_OTHER;
+	return 0;
 }
 
 int record_add(struct record *rec, const struct narinfo *ni, struct err *e)
 {
-	char line[LINE_MAX_LEN + 2] = "\n";
-	size_t told;
-	int n = make_line(line + 1, ni, &told, e);
+	enum record_verdict verdict;
+	struct link l;
+	char fresh[32];
 
-	if (n < 0 || refresh(rec, O_CREAT, e) < 0)
+	if (make_link(rec, ni, &l, e) < 0)
 		return -1;
-	if (compare(rec, line + 1, n, told) == RECORD_SAME)
+	if (rec->count++ >= LIMIT_RECORDS)
+		return err_set(e, "more than %d records of one client", LIMIT_RECORDS);
+	if (symlinkat(l.told, rec->dir, l.name) == 0)
 		return 0;
-	if (rec->scanned + n + 2 > LIMIT_RECORD_FILE)
-		return err_set(e, "the records of one client would exceed %d bytes", LIMIT_RECORD_FILE);
-	line[n + 1] = '\n';
-	errno = ENOSPC;
-	if (write(rec->fd, line, (size_t)n + 2) != n + 2)
+	if (errno != EEXIST)
 		return err_sys(e, errno, "cannot record what `info' tells");
-	return 0;
-}
-
-int record_check(struct record *rec, const struct narinfo *ni, enum record_verdict *verdict, struct err *e)
-{
-	char line[LINE_MAX_LEN];
-	size_t told;
-	int n = make_line(line, ni, &told, e);
-
-	if (n < 0 || refresh(rec, 0, e) < 0)
+	if (record_check(rec, ni, &verdict, e) < 0)
 		return -1;
-	*verdict = compare(rec, line, n, told);
+	if (verdict == RECORD_SAME)
+		return 0;
+	(void)snprintf(fresh, sizeof fresh, ".%ld", (long)getpid());
+	(void)unlinkat(rec->dir, fresh, 0);
+	if (symlinkat(l.told, rec->dir, fresh) < 0 || renameat(rec->dir, fresh, rec->dir, l.name) < 0)
+		return err_sys(e, errno, "cannot record what `info' tells");
 	return 0;
 }
 
@@ -203,10 +103,10 @@ static int make_name(char *out, size_t size, int pid, struct err *e)
 	return p ? 0 : err_set(e, "%s has too few fields", path);
 }
 
-/* Is NAME the file of a process that is gone?  One just written may be of another pid namespace. */
+/* Is NAME the directory of a process that is gone?  One just written may be of another pid namespace. */
 static bool is_stale(int dir, const char *name)
 {
-	char current[sizeof(((struct record *)NULL)->name)];
+	char current[NAME_SIZE];
 	struct stat st;
 	struct err e;
 	int pid;
@@ -225,9 +125,9 @@ static void clean(int dirfd)
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *d;
 
-	for (int i = 0; dir && i < LIMIT_RECORD_CLEAN && (d = readdir(dir)) != NULL; i++)
+	for (int i = 0, removed = 0; dir && i < LIMIT_RECORD_LOOK && removed < LIMIT_RECORD_CLEAN && (d = readdir(dir)); i++)
 		if (is_stale(dirfd, d->d_name))
-			(void)unlinkat(dirfd, d->d_name, 0);
+			removed += remove_tree(dirfd, d->d_name, NULL) == 0;
 	if (dir)
 		closedir(dir);
 	else if (fd >= 0)
@@ -236,10 +136,10 @@ static void clean(int dirfd)
 
 int record_open(struct record *rec, int dir, pid_t parent, struct err *e)
 {
-	memset(rec, 0, sizeof *rec);
-	rec->dir = dir;
-	rec->fd = -1;
-	if (make_name(rec->name, sizeof rec->name, parent, e) < 0)
+	char name[NAME_SIZE];
+
+	*rec = (struct record){ .dir = -1 };
+	if (make_name(name, sizeof name, parent, e) < 0 || (rec->dir = file_subdir(dir, name, 0700, e)) < 0)
 		return -1;
 	clean(dir);
 	return 0;
@@ -247,8 +147,7 @@ int record_open(struct record *rec, int dir, pid_t parent, struct err *e)
 
 void record_close(struct record *rec)
 {
-	if (rec->fd >= 0)
-		close(rec->fd);
-	free(rec->index);
-	*rec = (struct record){ .fd = -1 };
+	if (rec->dir >= 0)
+		close(rec->dir);
+	*rec = (struct record){ .dir = -1 };
 }

@@ -122,10 +122,10 @@
 /* One run of the cache's cleaning: entries looked at, and entries removed. */
 #define LIMIT_CACHE_LOOK 100000
 #define LIMIT_CACHE_UNLINK 2000
-/* Records of one daemon connection (paths that `info' advertised), and bytes of their file. */
+/* Records of one daemon connection (paths that `info' advertised). */
 #define LIMIT_RECORDS 200000
-#define LIMIT_RECORD_FILE (64 * 1024 * 1024)
-/* Stale record files removed at one start. */
-#define LIMIT_RECORD_CLEAN 256
+/* Directories of records looked at, and stale ones removed, at one start. */
+#define LIMIT_RECORD_LOOK 4096
+#define LIMIT_RECORD_CLEAN 4
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Tests: the records that bind what `info' told to what is installed. */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,20 +36,29 @@ static int set_up(void **state)
 	return dir < 0;
 }
 
-/* The name of the one file that is there, or "". */
-static void only_file(char *out, size_t size)
+/* The name of the one entry of PLACE, or "". */
+static void only_in(const char *place, char *out, size_t size)
 {
-	DIR *d = opendir(dir_name);
+	DIR *d = opendir(place);
 	struct dirent *e;
 	int n = 0;
 
 	*out = '\0';
 	assert_non_null(d);
 	while ((e = readdir(d)) != NULL)
-		if (e->d_name[0] != '.')
-			snprintf(out, size, "%s/%s", dir_name, e->d_name), n++;
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			snprintf(out, size, "%s/%s", place, e->d_name), n++;
 	closedir(d);
 	assert_true(n <= 1);
+}
+
+/* The name of the one link of the one process that is there, or "". */
+static void only_file(char *out, size_t size)
+{
+	char process[256];
+
+	only_in(dir_name, process, sizeof process);
+	only_in(process, out, size);
 }
 
 static int tear_down(void **state)
@@ -57,7 +67,7 @@ static int tear_down(void **state)
 
 	(void)state;
 	close(dir);
-	snprintf(command, sizeof command, "rm -r %s", dir_name);
+	snprintf(command, sizeof command, "rm -rf %s", dir_name);
 	return system(command);
 }
 
@@ -128,19 +138,11 @@ static void binds(void **state)
 	assert_int_equal(check(&substitute, 1, 'b', 20, ""), RECORD_SAME);
 	add(&query, 1, 'a', 10, REF1);
 	assert_int_equal(check(&substitute, 1, 'a', 10, REF1), RECORD_SAME);
-	/* The same again is not written again. */
-	only_file(file, sizeof file);
-	assert_int_equal(stat(file, &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0600);
+	only_file(file, sizeof file); /* and nothing is left of the one before */
+	assert_int_equal(lstat(file, &st), 0);
+	assert_true(S_ISLNK(st.st_mode));
 	add(&query, 1, 'a', 10, REF1);
-	add(&other_query, 1, 'a', 10, REF1);
-	only_file(file, sizeof file);
-	{
-		off_t before = st.st_size;
-
-		assert_int_equal(stat(file, &st), 0);
-		assert_int_equal(st.st_size, before);
-	}
+	assert_int_equal(check(&substitute, 1, 'a', 10, REF1), RECORD_SAME);
 	record_close(&query);
 	record_close(&other_query);
 	record_close(&substitute);
@@ -179,68 +181,70 @@ static void unknown_parent(void **state)
 	record_close(&rec);
 }
 
-static void torn_lines(void **state)
+/* Whatever stands in the place of a record, it is not what was told. */
+static void odd_records(void **state)
 {
-	struct record query, substitute;
-	char file[512], line[2048], junk[40000];
-	struct stat st;
+	static const char *const odd[] = { "x", "/etc/passwd" };
+	enum record_verdict verdict;
+	struct record rec;
+	struct narinfo ni;
+	char file[600], text[512], right[64] = "", longer[66];
 	ssize_t n;
-	int fd;
 
 	(void)state;
-	start(&query, getpid());
-	add(&query, 1, 'a', 10, "");
+	start(&rec, getpid());
+	add(&rec, 1, 'a', 10, "");
 	only_file(file, sizeof file);
-	fd = open(file, O_RDWR | O_APPEND | O_CLOEXEC);
-	n = pread(fd, line, sizeof line, 0);
-	assert_true(n > 100 && line[0] == '\n' && line[n - 1] == '\n');
-	assert_int_equal(ftruncate(fd, 0), 0);
-	record_close(&query);
-	/* Any part of a line, then a whole record: the part says nothing and harms nothing. */
-	for (ssize_t cut = 1; cut < n - 1; cut++) {
-		assert_int_equal(ftruncate(fd, 0), 0);
-		assert_int_equal(write(fd, line, (size_t)cut), cut);
-		start(&query, getpid());
-		start(&substitute, getpid());
-		assert_int_equal(check(&substitute, 1, 'a', 10, ""), RECORD_NONE);
-		add(&query, 2, 'b', 20, "");
-		assert_int_equal(check(&substitute, 2, 'b', 20, ""), RECORD_SAME);
-		assert_int_equal(check(&substitute, 1, 'a', 10, ""), RECORD_NONE);
-		record_close(&query);
-		record_close(&substitute);
+	assert_int_equal(n = readlink(file, right, sizeof right), 52);
+	for (size_t i = 0; i < 4; i++) {
+		snprintf(longer, sizeof longer, i == 2 ? "%sx" : "%.51s", right);
+		assert_int_equal(unlink(file), 0);
+		assert_int_equal(symlink(i < 2 ? odd[i] : longer, file), 0);
+		assert_int_equal(check(&rec, 1, 'a', 10, ""), RECORD_OTHER);
+		add(&rec, 1, 'a', 10, "");
+		assert_int_equal(check(&rec, 1, 'a', 10, ""), RECORD_SAME);
 	}
-	/* A changed byte anywhere makes it no record. */
-	for (ssize_t i = 1; i < n - 1; i++) {
-		line[i] ^= 1;
-		assert_int_equal(ftruncate(fd, 0), 0);
-		assert_int_equal(write(fd, line, (size_t)n), n);
-		line[i] ^= 1;
-		start(&substitute, getpid());
-		assert_int_equal(check(&substitute, 1, 'a', 10, ""), RECORD_NONE);
-		record_close(&substitute);
-	}
-	/* Much junk without a newline, then a record. */
-	memset(junk, 'j', sizeof junk);
-	assert_int_equal(write(fd, junk, sizeof junk), sizeof junk);
-	assert_int_equal(write(fd, line, (size_t)n), n);
-	start(&substitute, getpid());
-	assert_int_equal(check(&substitute, 1, 'a', 10, ""), RECORD_SAME);
-	record_close(&substitute);
-	/* More than any client makes. */
-	assert_int_equal(fstat(fd, &st), 0);
-	assert_int_equal(ftruncate(fd, LIMIT_RECORD_FILE + 100000), 0);
-	{
-		enum record_verdict verdict;
-		struct narinfo ni;
-		char text[512];
+	/* No link at all: nothing is known, and nothing may be installed. */
+	assert_int_equal(unlink(file), 0);
+	assert_int_equal(mkdir(file, 0700), 0);
+	make(&ni, text, 1, 'a', 10, "");
+	assert_int_equal(record_check(&rec, &ni, &verdict, &err), -1);
+	assert_non_null(strstr(err.text, "cannot read"));
+	assert_int_equal(record_add(&rec, &ni, &err), -1);
+	assert_int_equal(rmdir(file), 0);
+	/* A directory that is gone. */
+	*strrchr(file, '/') = '\0';
+	assert_int_equal(rmdir(file), 0);
+	assert_int_equal(record_add(&rec, &ni, &err), -1);
+	assert_non_null(strstr(err.text, "cannot record"));
+	record_close(&rec);
+}
 
-		start(&substitute, getpid());
-		make(&ni, text, 1, 'a', 10, "");
-		assert_int_equal(record_check(&substitute, &ni, &verdict, &err), -1);
-		assert_non_null(strstr(err.text, "exceed"));
-		record_close(&substitute);
+/* Many change their mind about one path: it is one of the two at any time. */
+static void one_path_by_many(void **state)
+{
+	struct record rec;
+	int status;
+
+	(void)state;
+	start(&rec, getpid());
+	add(&rec, 1, 'a', 10, "");
+	for (int w = 0; w < 3; w++)
+		if (fork() == 0) {
+			struct record mine;
+
+			start(&mine, getppid());
+			for (int i = 0; i < 300; i++)
+				add(&mine, 1, i % 2 ? 'a' : 'b', 10, "");
+			_exit(0);
+		}
+	for (int i = 0; i < 300; i++)
+		assert_int_not_equal(check(&rec, 1, 'a', 10, ""), RECORD_NONE);
+	for (int w = 0; w < 3; w++) {
+		assert_true(wait(&status) > 0);
+		assert_int_equal(status, 0);
 	}
-	close(fd);
+	record_close(&rec);
 }
 
 static void writers_at_once(void **state)
@@ -269,9 +273,12 @@ static void writers_at_once(void **state)
 static void touch(const char *name, time_t age)
 {
 	struct timespec times[2] = { { time(NULL) - age, 0 }, { time(NULL) - age, 0 } };
-	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	int fd;
 
+	(void)mkdirat(dir, name, 0700);
+	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(fd >= 0);
+	assert_true(symlinkat("x", fd, "y") == 0 || errno == EEXIST);
 	assert_int_equal(futimens(fd, times), 0);
 	close(fd);
 }
@@ -284,12 +291,13 @@ static int there(const char *name)
 static void stale_files(void **state)
 {
 	struct record rec;
-	char gone[128], restarted[128], recent[128], mine[128];
+	char gone[128], restarted[128], recent[128], mine[128], place[256];
 
 	(void)state;
 	start(&rec, getpid());
 	add(&rec, 1, 'a', 10, "");
-	strcpy(mine, rec.name);
+	only_in(dir_name, place, sizeof place);
+	strcpy(mine, strrchr(place, '/') + 1);
 	record_close(&rec);
 	snprintf(gone, sizeof gone, "%d-%d", 0x7ffffff0, 77);
 	snprintf(recent, sizeof recent, "%d-%d", 0x7ffffff0, 78);
@@ -344,7 +352,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(binds, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(parents, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(unknown_parent, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(torn_lines, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(odd_records, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(one_path_by_many, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(writers_at_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(stale_files, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(many, set_up, tear_down),
