@@ -24,80 +24,70 @@ static const char *field(const char *text, const char *name)
 	return p + strlen(key);
 }
 
-static int all_four(const char *text, const char *name, uint32_t want, struct err *e)
+/* The value of field NAME, without blanks around it, must be WANT. */
+static int expect(const char *text, const char *name, const char *want, struct err *e)
 {
 	const char *p = field(text, name);
-	unsigned v[4];
-
-	if (p == NULL || sscanf(p, "%u %u %u %u", &v[0], &v[1], &v[2], &v[3]) != 4)
-		return err_set(e, "the kernel does not tell its %s", name);
-	for (int i = 0; i < 4; i++)
-		if (v[i] != want)
-			return err_set(e, "%s is %u %u %u %u, not %u", name, v[0], v[1], v[2], v[3], want);
-	return 0;
-}
-
-static int no_groups(const char *text, struct err *e)
-{
-	const char *p = field(text, "Groups");
+	size_t n;
 
 	if (p == NULL)
-		return err_set(e, "the kernel does not tell its groups");
+		return err_set(e, "the kernel does not tell its %s", name);
 	p += strspn(p, " \t");
-	return *p == '\n' ? 0 : err_set(e, "it has supplementary groups");
+	for (n = strcspn(p, "\n"); n > 0 && (p[n - 1] == ' ' || p[n - 1] == '\t'); n--)
+		;
+	if (n == strlen(want) && memcmp(p, want, n) == 0)
+		return 0;
+	return err_set(e, "%s is %.*s, not %s", name, (int)n, p, want[0] != '\0' ? want : "empty");
 }
 
-static int caps_zero(const char *text, int bounding, struct err *e)
+static int count_filters(const char *text, unsigned *n, struct err *e)
 {
-	static const char *const sets[] = { "CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd" };
+	const char *p = field(text, "Seccomp_filters");
 
-	for (int i = 0; i < (bounding ? 5 : 4); i++) {
-		const char *p = field(text, sets[i]);
-		char *end;
-
-		if (p == NULL)
-			return err_set(e, "the kernel does not tell its %s", sets[i]);
-		if (strtoull(p, &end, 16) != 0 || end == p)
-			return err_set(e, "%s is not empty", sets[i]);
-	}
-	return 0;
+	return p != NULL && sscanf(p, "%u", n) == 1 ? 0 : err_set(e, "the kernel does not tell Seccomp_filters (Linux 5.9 does)");
 }
 
-static int number_is(const char *text, const char *name, unsigned want, struct err *e)
-{
-	const char *p = field(text, name);
-	unsigned v;
-
-	if (p == NULL || sscanf(p, "%u", &v) != 1)
-		return err_set(e, "the kernel does not tell %s", name);
-	return v == want ? 0 : err_set(e, "%s is %u, not %u", name, v, want);
-}
+#define IN(isolation) (1u << (isolation))
+#define ALWAYS (IN(ISOLATE_USER) | IN(ISOLATE_NAMESPACE) | IN(ISOLATE_LOWERED))
+#define NO_CAPS "0000000000000000"
 
 int proof_parse(const char *text, const struct proof_demand *d, uint32_t *layers, struct err *e)
 {
-	const char *filters = field(text, "Seccomp_filters");
+	char uid[48], gid[48];
+	const struct {
+		const char *name, *want;
+		unsigned where;  /* it is demanded */
+		uint32_t layers; /* that are there now */
+	} lines[] = {
+		{ "Uid", uid, ALWAYS, 0 },
+		{ "Gid", gid, ALWAYS, 0 },
+		/* An unprivileged daemon cannot drop groups; it has none when systemd starts it. */
+		{ "Groups", "", IN(ISOLATE_USER), LAYER_UID | LAYER_NO_GROUPS },
+		{ "CapInh", NO_CAPS, ALWAYS, 0 },
+		{ "CapPrm", NO_CAPS, ALWAYS, 0 },
+		{ "CapEff", NO_CAPS, ALWAYS, 0 },
+		/* Without CAP_SETPCAP the bounding set stays; no_new_privs makes it moot. */
+		{ "CapBnd", NO_CAPS, IN(ISOLATE_USER) | IN(ISOLATE_NAMESPACE), 0 },
+		{ "CapAmb", NO_CAPS, ALWAYS, LAYER_NO_CAPS },
+		{ "NoNewPrivs", "1", ALWAYS, LAYER_NO_NEW_PRIVS },
+		{ "Threads", "1", ALWAYS, 0 },
+		{ "Seccomp", "2", ALWAYS, 0 },
+	};
 	unsigned n;
 
 	*layers = 0;
-	if (all_four(text, "Uid", d->uid, e) < 0 || all_four(text, "Gid", d->gid, e) < 0)
-		return -1;
-	/* An unprivileged daemon cannot drop groups; it has none when systemd starts it. */
-	if (d->isolation == ISOLATE_USER && no_groups(text, e) < 0)
-		return -1;
-	if (d->isolation == ISOLATE_USER)
-		*layers |= LAYER_UID | LAYER_NO_GROUPS;
-	/* Without CAP_SETPCAP the bounding set stays; no_new_privs makes it moot. */
-	if (caps_zero(text, d->isolation != ISOLATE_LOWERED, e) < 0)
-		return -1;
-	*layers |= LAYER_NO_CAPS;
-	if (number_is(text, "NoNewPrivs", 1, e) < 0)
-		return -1;
-	*layers |= LAYER_NO_NEW_PRIVS;
-	if (number_is(text, "Threads", 1, e) < 0 || number_is(text, "Seccomp", 2, e) < 0)
-		return -1;
+	(void)snprintf(uid, sizeof uid, "%u\t%u\t%u\t%u", d->uid, d->uid, d->uid, d->uid);
+	(void)snprintf(gid, sizeof gid, "%u\t%u\t%u\t%u", d->gid, d->gid, d->gid, d->gid);
+	for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+		if ((lines[i].where & IN(d->isolation)) == 0)
+			continue;
+		if (expect(text, lines[i].name, lines[i].want, e) < 0)
+			return -1;
+		*layers |= lines[i].layers;
+	}
 	/* A unit or container may have given us a filter: only one more than before is the helper's own. */
-	if (filters == NULL || sscanf(filters, "%u", &n) != 1)
-		return err_set(e, "the kernel does not tell Seccomp_filters (Linux 5.9 does)");
+	if (count_filters(text, &n, e) < 0)
+		return -1;
 	if (n <= d->filters_before)
 		return err_set(e, "it has %u seccomp filters, as many as before its start: none of its own", n);
 	*layers |= LAYER_SECCOMP;
@@ -181,15 +171,14 @@ static int check_namespace(pid_t pid, const struct proof_demand *d, uint32_t *la
 int proof_filters(pid_t pid, struct err *e)
 {
 	char *text = read_proc(pid, "status", e);
-	const char *p;
-	int n = -1;
+	unsigned n;
+	int rc;
 
 	if (text == NULL)
 		return -1;
-	if ((p = field(text, "Seccomp_filters")) == NULL || sscanf(p, "%d", &n) != 1)
-		n = err_set(e, "the kernel does not tell Seccomp_filters (Linux 5.9 does)");
+	rc = count_filters(text, &n, e);
 	free(text);
-	return n;
+	return rc < 0 ? -1 : (int)n;
 }
 
 int proof_check(pid_t pid, int pidfd, const struct proof_demand *d, uint32_t *layers, struct err *e)
