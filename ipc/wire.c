@@ -270,41 +270,25 @@ int wire_send(int fd, const struct wire_msg *m, int pass_fd, int flags, struct e
 	return n < 0 ? err_sys(e, errno, "cannot send %s", wire_name(m->type)) : 1;
 }
 
-/* Room for more descriptors than any message may carry, so that an excess shows and is closed here. */
-#define CONTROL_FDS 8
-
-/* Take the descriptors out of MH: the first into *FD, the others are closed.  Returns how many there were. */
-static int take_fds(struct msghdr *mh, int *fd)
+/* The descriptor that came with MH, or -1.  There is room for one: of more, the kernel keeps the rest to itself and says
+ * MSG_CTRUNC. */
+static int take_fd(struct msghdr *mh)
 {
-	int count = 0;
+	const struct cmsghdr *c = CMSG_FIRSTHDR(mh);
+	int fd = -1;
 
-	*fd = -1;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c != NULL; c = CMSG_NXTHDR(mh, c)) {
-		size_t n;
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < n; i++, count++) {
-			int got;
-
-			memcpy(&got, CMSG_DATA(c) + i * sizeof(int), sizeof got);
-			if (count == 0)
-				*fd = got;
-			else
-				close(got);
-		}
-	}
-	return count;
+	if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof fd))
+		memcpy(&fd, CMSG_DATA(c), sizeof fd);
+	return fd;
 }
 
 int wire_recv(int fd, struct wire_msg *m, uint8_t *buf, int *got_fd, int flags, struct err *e)
 {
-	union { struct cmsghdr h; char room[CMSG_SPACE(CONTROL_FDS * sizeof(int))]; } control;
+	union { struct cmsghdr h; char room[CMSG_SPACE(sizeof(int))]; } control;
 	struct iovec iov = { buf, LIMIT_FRAME };
 	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-			     .msg_controllen = sizeof control };
-	int passed, count, rc = -1;
+			     .msg_controllen = CMSG_LEN(sizeof(int)) };
+	int passed, rc = -1;
 	ssize_t n;
 
 	if (got_fd != NULL)
@@ -316,18 +300,18 @@ int wire_recv(int fd, struct wire_msg *m, uint8_t *buf, int *got_fd, int flags, 
 		return WIRE_AGAIN;
 	if (n < 0)
 		return err_sys(e, errno, "cannot receive");
-	count = take_fds(&mh, &passed);
-	if (n == 0 && count == 0)
+	passed = take_fd(&mh);
+	if (n == 0 && passed < 0 && !(mh.msg_flags & MSG_CTRUNC))
 		return 0;
 	if (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
 		(void)err_set(e, "a truncated frame");
 	else if (wire_decode(m, buf, (size_t)n, e) == 0) {
-		if (count != wire_takes_fd(m->type) || (count == 1 && got_fd == NULL))
-			(void)err_set(e, "%s came with %d descriptors", wire_name(m->type), count);
+		if ((passed >= 0) != wire_takes_fd(m->type) || (passed >= 0 && got_fd == NULL))
+			(void)err_set(e, "%s came with %d descriptors", wire_name(m->type), passed >= 0);
 		else
 			rc = 1;
 	}
-	if (rc == 1 && count == 1)
+	if (rc == 1 && passed >= 0)
 		*got_fd = passed;
 	else if (passed >= 0)
 		close(passed);
