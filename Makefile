@@ -64,7 +64,7 @@ CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/dr
 	broker/nixbase32.c
 
 # Sources (main file first), generated sources and libraries of each program.
-PROGRAMS := broker guix fetch unpack resolve narlock narlock-eris
+PROGRAMS := broker guix fetch unpack resolve narlock narlock-eris narlock-heal
 TRACED := fetch unpack resolve
 SRC_broker := broker/main.c $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
 LIB_broker := -lgcrypt -lcap -pthread
@@ -72,6 +72,11 @@ SRC_guix := broker/guix.c broker/conf.c broker/file.c ipc/err.c
 LIB_guix :=
 SRC_fetch := helper/fetch/main.c $(FETCH) $(IPFS) $(ERIS_CODEC) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
 LIB_fetch := -lcurl -lcrypto -lssl -lsodium
+# It has the fetcher's sources and its policy, but prints lines where the fetcher sends packets.
+HEAL := $(filter-out %/main.c,$(wildcard helper/heal/*.c)) $(FETCH) $(IPFS) $(ERIS_CODEC) helper/common/seal.c $(IPC) broker/conf.c \
+	broker/drop.c broker/file.c $(B)/gen/fetch.bpf.c
+SRC_narlock-heal := helper/heal/main.c $(HEAL)
+LIB_narlock-heal := -lcurl -lcrypto -lssl -lsodium -lcap
 SRC_unpack := helper/unpack/main.c $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
 LIB_unpack := -lzstd -llz -lz
 SRC_resolve := helper/resolve/main.c $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
@@ -157,6 +162,7 @@ TEST_ipc := $(IPC)
 TEST_broker := $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
 TEST_policy := $(COMMON_HELPER) $(IPC) $(BPF) $(TRAP) $(TEXT)
 TEST_fetch := $(FETCH) $(IPFS) $(ERIS_CODEC) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
+TEST_heal := $(HEAL)
 TEST_unpack := $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
 TEST_resolve := $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
 TEST_eris := $(ERIS) $(IPFS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
