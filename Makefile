@@ -45,6 +45,7 @@ PATHS := -DNARLOCK_HELPER_USER='"$(HELPER_USER)"' -DNARLOCK_LIBEXECDIR='"$(LIBEX
 # --- What belongs to what -----------------------------------------------------------------------------------
 
 POLICIES := broker fetch unpack resolve eris
+PUBLISH_POLICIES := publish_index
 BPF := $(POLICIES:%=$(B)/gen/%.bpf.c)
 TRAP := $(POLICIES:%=$(B)/gen/%.trap.c)
 TEXT := $(POLICIES:%=$(B)/gen/%.text.c)
@@ -59,12 +60,13 @@ RESOLVE := $(filter-out %/main.c,$(wildcard helper/resolve/*.c))
 ERIS_CODEC := $(patsubst %,helper/eris/%.c,access base32 blake2b4 block decode encode pool urn)
 ERIS := $(filter-out %/main.c,$(wildcard helper/eris/*.c))
 IPFS := $(wildcard helper/ipfs/*.c)
+PUBLISH := $(filter-out %/main.c,$(wildcard helper/publish/*.c)) helper/eris/request.c helper/eris/store.c $(ERIS_CODEC) $(IPFS)
 # Small parts of the broker that the command line uses, too: its configuration, its way to give up rights.
 CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/drop.c broker/file.c broker/storepath.c \
 	broker/nixbase32.c
 
 # Sources (main file first), generated sources and libraries of each program.
-PROGRAMS := broker guix fetch unpack resolve narlock narlock-eris narlock-heal
+PROGRAMS := broker guix fetch unpack resolve narlock narlock-eris narlock-heal narlock-publish
 TRACED := fetch unpack resolve
 SRC_broker := broker/main.c $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
 LIB_broker := -lgcrypt -lcap -pthread
@@ -85,6 +87,8 @@ SRC_narlock := helper/cli/main.c $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
 LIB_narlock := -lcap
 SRC_narlock-eris := helper/eris/main.c $(ERIS) $(IPFS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
 LIB_narlock-eris := -lsodium -lmicrohttpd -pthread
+SRC_narlock-publish := helper/publish/main.c $(PUBLISH) $(IPC) $(PUBLISH_POLICIES:%=$(B)/gen/%.bpf.c)
+LIB_narlock-publish := -lsodium -lmicrohttpd -lsqlite3 -lcurl -pthread
 
 obj = $(patsubst %.c,$(1)/%.o,$(patsubst $(B)/%,%,$(2)))
 
@@ -168,7 +172,7 @@ TEST_resolve := $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
 TEST_eris := $(ERIS) $(IPFS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
 TEST_ipfs := $(TEST_eris)
 TEST_cli := $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
-TEST_LIBS := -lcmocka -lgcrypt -lcap -lseccomp -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -pthread
+TEST_LIBS := -lcmocka -lgcrypt -lcap -lseccomp -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -lsqlite3 -pthread
 
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 UNIT_SCRIPTS := $(wildcard tests/unit/*.sh)
@@ -183,7 +187,7 @@ endef
 $(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/obj,-pie)))
 $(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/asan,$(SANITIZE))))
 
-unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy $(B)/bin/narlock-eris
+unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy $(B)/bin/narlock-eris $(B)/bin/narlock-publish
 	tests/run-units '$(B)/obj/tests' $(UNIT_SCRIPTS)
 asan: $(UNIT:%=$(B)/asan/tests/%) $(B)/mkpolicy
 	tests/run-units '$(B)/asan/tests'
@@ -266,7 +270,7 @@ $(foreach t,$(BENCH_TOOLS),$(eval $(call bench_tool,$(t))))
 
 # What the tests serve and build with is among them: `make deps' leaves nothing to be installed by hand.
 DEPS := gcc clang make pkg-config libc6-dev libclang-rt-14-dev libgcrypt20-dev libcap-dev libseccomp-dev \
-	libcurl4-openssl-dev libssl-dev libsodium-dev libmicrohttpd-dev libzstd-dev liblz-dev zlib1g-dev libcmocka-dev python3 procps \
+	libcurl4-openssl-dev libssl-dev libsodium-dev libmicrohttpd-dev libsqlite3-dev libzstd-dev liblz-dev zlib1g-dev libcmocka-dev python3 procps \
 	zstd lzip openssl ca-certificates util-linux iproute2
 deps:
 	@missing=$$(for p in $(DEPS); do dpkg-query -Wf '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || \
@@ -282,13 +286,13 @@ install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/na
 		$(DESTDIR)$(DATADIR)/narlock/policy \
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d $(DESTDIR)$(PREFIX)/lib/sysusers.d \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d
-	install -m 755 $(B)/bin/narlock $(B)/bin/narlock-eris $(DESTDIR)$(BINDIR)/
+	install -m 755 $(B)/bin/narlock $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(DESTDIR)$(BINDIR)/
 	install -m 755 $(B)/bin/broker $(B)/bin/guix $(B)/bin/fetch $(B)/bin/unpack $(B)/bin/resolve $(DESTDIR)$(LIBEXECDIR)/
 	install -m 755 $(TRACED:%=$(B)/bin/trace/%) $(DESTDIR)$(LIBEXECDIR)/trace/
 	install -m 644 $(B)/share/narlock.8 $(DESTDIR)$(DATADIR)/man/man8/
 	install -m 644 $(B)/share/narlock-eris.1 $(DESTDIR)$(DATADIR)/man/man1/
 	install -m 644 $(B)/share/narlock.conf.5 $(DESTDIR)$(DATADIR)/man/man5/
-	install -m 644 $(POLICIES:%=policy/%.policy) $(DESTDIR)$(DATADIR)/narlock/policy/
+	install -m 644 $(POLICIES:%=policy/%.policy) $(PUBLISH_POLICIES:%=policy/%.policy) $(DESTDIR)$(DATADIR)/narlock/policy/
 	install -m 644 $(B)/share/systemd/guix-daemon.service.d/narlock.conf \
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d/
 	install -m 644 policy/sysusers.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
@@ -300,7 +304,8 @@ install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/na
 
 uninstall:
 	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(DATADIR)/narlock
-	rm -f $(DESTDIR)$(BINDIR)/narlock $(DESTDIR)$(BINDIR)/narlock-eris $(DESTDIR)$(DATADIR)/man/man8/narlock.8 \
+	rm -f $(DESTDIR)$(BINDIR)/narlock $(DESTDIR)$(BINDIR)/narlock-eris $(DESTDIR)$(BINDIR)/narlock-publish \
+		$(DESTDIR)$(DATADIR)/man/man8/narlock.8 \
 		$(DESTDIR)$(DATADIR)/man/man1/narlock-eris.1 \
 		$(DESTDIR)$(DATADIR)/man/man5/narlock.conf.5 $(DESTDIR)$(PREFIX)/lib/sysusers.d/narlock.conf \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/narlock.conf

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (publish): the commands of narlock-publish that are not the server. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "helper/eris/encode.h"
+#include "helper/publish/build.h"
+#include "helper/publish/catalog.h"
+#include "helper/publish/files.h"
+#include "helper/publish/scan.h"
+#include "helper/publish/tool.h"
+
+int
+tool_open_cache(const struct conf *conf, struct err *e)
+{
+	int fd = open(conf->cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? err_sys(e, errno, "the cache %s", conf->cache) : fd;
+}
+
+int
+tool_index_path(const struct conf *conf, char path[LIMIT_PATH], struct err *e)
+{
+	int n = snprintf(path, LIMIT_PATH, "%s/" TOOL_INDEX, conf->state);
+
+	return n < LIMIT_PATH - 8 ? n : err_set(e, "the name of the state directory is too long");
+}
+
+/* SQLite's companions of a file belong to its name. */
+static int
+set_aside(const char *path, struct err *e)
+{
+	static const char *const ends[] = { "", "-wal", "-shm" };
+	char from[LIMIT_PATH + 8], to[LIMIT_PATH + 16];
+
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(from, sizeof from, "%s%s", path, ends[i]);
+		snprintf(to, sizeof to, "%s.damaged%s", path, ends[i]);
+		if (rename(from, to) != 0 && errno != ENOENT)
+			return err_sys(e, errno, "cannot set %s aside", from);
+	}
+	return 0;
+}
+
+int
+tool_prepare(const struct conf *conf, struct err *e)
+{
+	char path[LIMIT_PATH];
+	struct catalog *c;
+
+	if (tool_index_path(conf, path, e) < 0)
+		return -1;
+	c = catalog_open(path, 1, e);
+	if (c == NULL && e->code == CATALOG_DAMAGED) {
+		fprintf(stderr, "narlock-publish: %s; it is kept as %s.damaged, and a new one is built\n", e->text, path);
+		if (set_aside(path, e) == 0)
+			c = catalog_open(path, 1, e);
+	}
+	catalog_close(c);
+	return c == NULL ? -1 : 0;
+}
+
+/* --- index ---------------------------------------------------------------------------------------------------- */
+
+int
+tool_index(const struct conf *conf, int cache, const volatile sig_atomic_t *stop, struct err *e)
+{
+	struct scan s = { .cache = cache, .stop = stop };
+	char path[LIMIT_PATH];
+	struct build_options o = { .cache = cache, .threads = conf->index_threads, .stop = stop };
+	struct build_report r;
+	int rc;
+
+	o.progress = isatty(STDERR_FILENO) ? 2 : 1;
+	if (tool_index_path(conf, path, e) < 0 || (s.catalog = o.catalog = catalog_open(path, 1, e)) == NULL)
+		return -1;
+	rc = scan_all(&s, e);
+	if (rc == 0)
+		rc = build_run(&o, &r, e);
+	catalog_close(s.catalog);
+	if (rc != 0)
+		return -1;
+	printf("%llu narinfos, %llu nars; %llu changes, %llu gone\n", (unsigned long long)s.infos,
+	    (unsigned long long)s.nars, (unsigned long long)s.changed, (unsigned long long)s.gone);
+	printf("indexed: %llu nars, %llu bytes in %.1f s (%.0f MB/s)\n", (unsigned long long)r.nars,
+	    (unsigned long long)r.bytes, r.seconds, r.seconds > 0 ? (double)r.bytes / 1e6 / r.seconds : 0.0);
+	if (r.gone + r.changed + r.unusable > 0)
+		printf("left out: %llu gone, %llu changed meanwhile, %llu unusable\n", (unsigned long long)r.gone,
+		    (unsigned long long)r.changed, (unsigned long long)r.unusable);
+	return stop != NULL && *stop ? 1 : 0;
+}
+
+/* --- status --------------------------------------------------------------------------------------------------- */
+
+int
+tool_status(const struct conf *conf, struct err *e)
+{
+	struct catalog_totals t;
+	struct catalog *c;
+	char path[LIMIT_PATH];
+	int rc;
+
+	if (tool_index_path(conf, path, e) < 0 || (c = catalog_open(path, 0, e)) == NULL)
+		return -1;
+	rc = catalog_totals(c, &t, e);
+	catalog_close(c);
+	if (rc != 0)
+		return -1;
+	printf("narinfos:    %llu\nnars:        %llu, %llu of them indexed\nnar bytes:   %llu, %llu of them indexed\n"
+	    "blocks:      %llu\nindex bytes: %llu (%.3f %%)\n", (unsigned long long)t.infos, (unsigned long long)t.nars,
+	    (unsigned long long)t.ready, (unsigned long long)t.bytes, (unsigned long long)t.ready_bytes,
+	    (unsigned long long)t.blocks, (unsigned long long)t.file,
+	    t.ready_bytes > 0 ? 100.0 * (double)t.file / (double)t.ready_bytes : 0.0);
+	return 0;
+}
+
+/* --- verify --------------------------------------------------------------------------------------------------- */
+
+struct verify {
+	struct catalog *c;
+	const struct catalog_nar *nar;
+	uint32_t next[ERIS_LEVEL_LARGE + 1]; /* block of each level that comes next, counted from 0 */
+	uint64_t missing;
+};
+
+/* Whether the index leads from the reference to this block. */
+static int
+compare(void *ctx, const struct encode_block *b, struct err *e)
+{
+	struct verify *v = ctx;
+	uint32_t number = catalog_first(v->nar->size, b->level) + v->next[b->level]++;
+	struct catalog_place places[CATALOG_PLACES];
+	unsigned n;
+
+	if (catalog_find(v->c, b->pair->ref, places, &n, e) != 0)
+		return -1;
+	for (unsigned i = 0; i < n; i++)
+		if (places[i].nar == v->nar->id && places[i].number == number)
+			return 0;
+	/* A block that is everywhere has more places than are looked at. */
+	v->missing += n < CATALOG_PLACES;
+	return 0;
+}
+
+static int
+same_cap(const struct eris_cap *a, const struct eris_cap *b)
+{
+	return a->block_size == b->block_size && a->level == b->level && memcmp(&a->root, &b->root, ERIS_PAIR) == 0;
+}
+
+/* What is wrong with a nar, or NULL; -1 into *RC if it cannot be told. */
+static const char *
+verify_nar(struct catalog *c, int cache, const struct catalog_nar *nar, int *rc, struct err *e)
+{
+	struct verify v = { .c = c, .nar = nar };
+	const struct encode_options o = { .block_size = ERIS_LARGE, .sink = compare, .ctx = &v };
+	struct encode *encoder;
+	struct eris_cap cap;
+	struct stat st;
+	uint64_t at = 0;
+	int64_t n = 1;
+	int fd = files_open(cache, nar->path, &st);
+
+	if (fd < 0)
+		return "cannot be opened";
+	if ((uint64_t)st.st_size != nar->size || files_mtime(&st) != nar->mtime) {
+		close(fd);
+		return "has changed since it was indexed";
+	}
+	encoder = encode_new(&o, e);
+	*rc = encoder == NULL ? -1 : 0;
+	while (*rc == 0 && n > 0) {
+		size_t room;
+		uint8_t *to = encode_room(encoder, &room);
+
+		n = files_read(fd, to, room, at);
+		if (n > 0) {
+			at += (uint64_t)n;
+			*rc = encode_add(encoder, (size_t)n, e);
+		}
+	}
+	close(fd);
+	if (*rc == 0)
+		*rc = encode_end(encoder, &cap, e);
+	encode_free(encoder);
+	if (*rc != 0)
+		return NULL;
+	if (at != nar->size || !same_cap(&cap, &nar->cap))
+		return "is not what was indexed";
+	return v.missing > 0 ? "has blocks that the index does not know" : NULL;
+}
+
+int
+tool_verify(const struct conf *conf, int cache, unsigned sample, const volatile sig_atomic_t *stop, struct err *e)
+{
+	struct catalog_nar nar = { 0 };
+	uint64_t good = 0, bad = 0, waiting = 0;
+	struct catalog *c;
+	char path[LIMIT_PATH];
+	int rc;
+
+	if (tool_index_path(conf, path, e) < 0 || (c = catalog_open(path, 0, e)) == NULL)
+		return -1;
+	rc = catalog_check(c, e);
+	while (rc == 0 && (stop == NULL || !*stop)) {
+		const char *wrong;
+
+		rc = catalog_next(c, nar.id, 0, &nar, e);
+		if (rc <= 0)
+			break;
+		rc = 0;
+		waiting += nar.state != CATALOG_READY;
+		if (nar.state != CATALOG_READY || nar.id % sample != 0)
+			continue;
+		wrong = verify_nar(c, cache, &nar, &rc, e);
+		if (wrong != NULL)
+			printf("%s: %s\n", nar.path, wrong);
+		bad += wrong != NULL;
+		good += wrong == NULL && rc == 0;
+	}
+	catalog_close(c);
+	if (rc < 0)
+		return -1;
+	printf("%llu nars are as indexed, %llu are not, %llu are not indexed yet\n", (unsigned long long)good,
+	    (unsigned long long)bad, (unsigned long long)waiting);
+	return bad > 0 ? 1 : 0;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (publish): keep the index up to date for as long as the server runs: a scan at the beginning and now and then,
+ * inotify between, and what the web server found to be wrong. */
+#ifndef NARLOCK_PUBLISH_WATCH_H
+#define NARLOCK_PUBLISH_WATCH_H
+
+#include <signal.h>
+
+#include "helper/publish/conf.h"
+
+/* watch_run(conf, cache, index, wrong, stop, e): until *STOP, or the other end of WRONG is closed (0), or the index fails
+ * (-1).  WRONG: a socket whose messages are numbers of nars (4 bytes) to be read again.  CACHE and the path INDEX were
+ * opened or made by the caller. */
+int watch_run(const struct conf *conf, int cache, const char *index, int wrong, const volatile sig_atomic_t *stop,
+    struct err *e);
+
+#endif
