@@ -678,7 +678,7 @@ begin_healing(struct order *o, const struct place *p, const struct blocks_place 
 	for (size_t i = 0; i < n && texts != NULL; i++) {
 		url_text(&places[i].at, texts[i]);
 		urls[i] = texts[i];
-		if (i == 0 && !o->fetch->blocks->seed_private && heal_private(o->fetch, &places[i].at))
+		if (!o->fetch->blocks->seed_private && heal_private(o->fetch, &places[i].at))
 			allowed = 0;
 	}
 	heal_begin(o->fetch, cap, urls, texts != NULL ? n : 0, o->nar_size, allowed);
