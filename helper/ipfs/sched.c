@@ -276,6 +276,23 @@ lookup(struct sched *s, uint32_t id, struct slot **b)
 	return r->state != FREE && r->generation == id >> 16 ? r : NULL;
 }
 
+static int
+can_have(const struct source *o, const struct slot *b, unsigned source)
+{
+	return (o->health == SCHED_USABLE || o->health == SCHED_NEW) && !(b->tried >> source & 1) &&
+	    (!o->is.leaves || b->level == 0);
+}
+
+/* Another source could bring it if this one does not. */
+static int
+has_other(const struct sched *s, const struct slot *b, unsigned source)
+{
+	for (unsigned i = 0; i < s->nsources; i++)
+		if (i != source && can_have(&s->sources[i], b, i))
+			return 1;
+	return 0;
+}
+
 /* What a request to this source may take. */
 static uint32_t
 deadline_of(const struct sched *s, const struct source *o)
@@ -297,7 +314,8 @@ start(struct sched *s, uint64_t now, struct slot *b, unsigned source, int hedge,
 	struct source *o = &s->sources[source];
 	struct request *r = &b->r[k];
 
-	a->timeout_ms = deadline_of(s, o);
+	/* Haste is of use only where somebody else can be asked. */
+	a->timeout_ms = has_other(s, b, source) ? deadline_of(s, o) : s->deadline_ms;
 	r->state = FLYING;
 	r->source = (uint8_t)source;
 	r->hedge = (uint8_t)hedge;
@@ -397,7 +415,8 @@ capability(const struct source *o)
 	return o->answers < ANSWERS / 4 ? 0 : (uint64_t)o->window * 8000000 / (o->latency8 + 8);
 }
 
-/* Than one that has answered in this round, too. */
+/* Than one that has answered in this round, too.  Later stages are there for what is missing: for speed alone
+ * they are preferred only to a source that is slow by itself. */
 static int
 far_slower(const struct sched *s, const struct source *o)
 {
@@ -405,6 +424,7 @@ far_slower(const struct sched *s, const struct source *o)
 		const struct source *other = &s->sources[i];
 
 		if (other != o && other->health == SCHED_USABLE && other->last > o->round_since &&
+		    (other->is.stage <= o->is.stage || o->rate < SCHED_SLOW * 1000) &&
 		    capability(other) / FAR_SLOWER > o->rate)
 			return 1;
 	}
@@ -512,13 +532,6 @@ tick(struct sched *s, uint64_t now)
 }
 
 /* --- Choosing ---------------------------------------------------------------------------------------- */
-
-static int
-can_have(const struct source *o, const struct slot *b, unsigned source)
-{
-	return (o->health == SCHED_USABLE || o->health == SCHED_NEW) && !(b->tried >> source & 1) &&
-	    (!o->is.leaves || b->level == 0);
-}
 
 /* It is pausing, or its first answer is waited for so long that others are asked. */
 static int

@@ -19,12 +19,14 @@
  *    SCHED_GRACE_MS, other blocks go elsewhere meanwhile.
  *  - Requests in flight: between window_min and window_max, more as long as more raise the rate by 5 %.
  *  - A request that is not answered in time ends: the deadline is the configured one, or less (never below
- *    SCHED_DEADLINE_MIN_MS) once the usual latency is known.  The block goes to the next source.
+ *    SCHED_DEADLINE_MIN_MS) once the usual latency is known and another source may have the block.  It goes
+ *    to the next source.
  *  - The longest unanswered request that is slower than usual is asked at a second source as well; of 100
  *    blocks asked for at most 3.
  *  - A source that misses 16 times in a row or 3 of 4 times, that lets 8 deadlines pass in a row,
- *    that is busy 8 times in a row, or has an eighth of the rate of another one is bypassed, and probed
- *    with one request after 1 second, then 2, up to 60.
+ *    that is busy 8 times in a row, or has an eighth of the rate of another one (if that one's stage is
+ *    later: and less than SCHED_SLOW) is bypassed, and probed with one request after 1 second, then 2, up
+ *    to 60.
  *  - A source that cannot be reached is left alone for SCHED_DEAD_MS; one that lies for good. */
 #ifndef NARLOCK_IPFS_SCHED_H
 #define NARLOCK_IPFS_SCHED_H
@@ -47,6 +49,8 @@
 #define SCHED_PROBE_MS 1000
 #define SCHED_PROBE_MAX_MS 60000
 #define SCHED_DEAD_MS 300000
+/* Blocks a second: 1 MiB with large ones. */
+#define SCHED_SLOW 32
 /* Hedges per 100 blocks asked for. */
 #define SCHED_HEDGE_PERCENT 3
 

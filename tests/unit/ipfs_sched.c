@@ -714,6 +714,15 @@ far_slower(void **state)
 	assert_int_equal(b->got, 60000);
 	assert_true(b->by[1] > 55000);
 	bed_free(b);
+
+	/* It does to one that brings 4 MiB a second: later stages are for what is missing. */
+	b = bed_new(512, 3000, 0);
+	add(b, &ipfs, (struct script){ .act = serial, .delay = 8 });
+	add(b, &blocks, (struct script){ .act = steady, .delay = 1 });
+	run(b, NEVER);
+	assert_int_equal(b->got, 3000);
+	assert_true(b->by[0] > 2850);
+	bed_free(b);
 }
 
 /* Exactly how much is too much. */
