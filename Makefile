@@ -222,7 +222,7 @@ FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 FUZZ_LIBS := -lgcrypt -lcap -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -pthread
 # A fuzzer is linked with archives, so that it takes what it needs from any side.
 $(B)/fuzz/lib.a: $(sort $(call obj,$(B)/fuzz,$(IPC) $(BROKER) $(COMMON_HELPER) $(UNPACK) $(ERIS) $(IPFS) helper/fetch/url.c helper/fetch/answer.c \
-		helper/fetch/journal.c helper/fetch/siphash.c \
+		helper/fetch/indextext.c helper/fetch/rank.c helper/fetch/journal.c helper/fetch/siphash.c \
 		$(BPF)))
 	$(Q)rm -f $@; ar rcs $@ $^
 $(B)/fuzz/bin/%: $(B)/fuzz/tests/fuzz/%.o $(B)/fuzz/lib.a

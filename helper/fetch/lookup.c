@@ -232,7 +232,7 @@ indexed(struct flight *fl)
 	struct err e, why;
 
 	fl->group = 0;
-	if (index_parse(&fl->index, fl->body, fl->len, fl->lookup->hash, &e) == 0) {
+	if (indextext_parse(&fl->index, fl->body, fl->len, fl->lookup->hash, &e) == 0) {
 		next_root(fl);
 		return;
 	}

@@ -740,7 +740,7 @@ take_index(struct order *o)
 		return;
 	for (size_t i = 0; state == INDEX_FOUND && i < o->nplaces; i++) {
 		struct place *p = &o->places[i];
-		const struct index_group *g = p->has_cap ? NULL : index_match(a, p->method, p->file_size);
+		const struct index_group *g = p->has_cap ? NULL : indextext_match(a, p->method, p->file_size);
 
 		if (g == NULL || !g->has_cap)
 			continue;
