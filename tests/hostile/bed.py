@@ -27,6 +27,19 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, f"{TOP}/tests/demo")
 import nar  # noqa: E402
 
+# A child that is forked while another thread writes a program holds that file open for a moment, and to execute it then
+# fails (ETXTBSY): nobody forks while a program is written.
+WRITING = threading.RLock()
+
+
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **kw):
+        with WRITING:
+            super().__init__(*args, **kw)
+
+
+subprocess.Popen = Popen
+
 PLACE = b"/" + b"0" * 250  # as in the Makefile
 
 
@@ -225,12 +238,13 @@ class Machine:
             os.makedirs(d, 0o755, exist_ok=True)
             os.chown(d, owner, owner)
         os.chmod(self.flags, 0o1777)
-        for kind in ("fetch", "unpack", "resolve"):
-            for d in (self.libexec, self.real):
-                shutil.copy(f"{BUILD}/bin/{kind}", f"{d}/{kind}")
+        with WRITING:
+            for kind in ("fetch", "unpack", "resolve"):
+                for d in (self.libexec, self.real):
+                    shutil.copy(f"{BUILD}/bin/{kind}", f"{d}/{kind}")
         self.broker = f"{self.top}/broker"
         place = self.libexec.encode()
-        with open(self.broker, "wb") as f:
+        with WRITING, open(self.broker, "wb") as f:
             f.write(bed.broker.replace(PLACE, place + b"\0" * (len(PLACE) - len(place))))
         os.chmod(self.broker, 0o755)
         self.conf(f"helper-user = {uid}:{uid}\n{conf}")
@@ -260,7 +274,7 @@ class Machine:
         text = f"honest {self.flags}/{kind} {self.real}/{kind}\n{script.strip()}\n".encode()
         with open(f"{TOOLS}/liar", "rb") as f:
             program = f.read()
-        with open(f"{self.libexec}/{kind}.new", "wb") as f:
+        with WRITING, open(f"{self.libexec}/{kind}.new", "wb") as f:
             f.write(program + text + b"%08x" % len(text))
         os.chmod(f"{self.libexec}/{kind}.new", 0o755)
         os.rename(f"{self.libexec}/{kind}.new", f"{self.libexec}/{kind}")

@@ -130,7 +130,7 @@ def required_of_helpers(machine):
     item, url = served(m)
     if "landlock=on" not in self_check(m, url=url)[1]:
         raise Skipped("this kernel has no Landlock in use")
-    m.liar("fetch", "weak\nsend 0001 0001 000000ff 0000 0040 0000\nhang\n")
+    m.liar("fetch", "weak\nsend 0001 0002 000000ff 0000 0040 0000\nhang\n")
     refuses(m, m.agent("substitute", url), item, "Landlock is required")
 
 
@@ -200,7 +200,8 @@ def descriptors(machine):
     fetch, unpack, spawner = (links(pids[k]) for k in ("fetch", "unpack", "spawner"))
     check(sorted(unpack) == [0, 1, 2, 3, 4, 5] and all(unpack[i].startswith("socket:") for i in (2, 3, 4, 5)),
           f"unpack: {unpack}")
-    check(all(v.startswith(("socket:", "anon_inode:")) or v == f"{m.state}/narlock/fetch/state"
+    files = [f"{m.state}/narlock/fetch/{name}" for name in ("state", "heal")]
+    check(all(v.startswith(("socket:", "anon_inode:")) or v in files
               for n, v in fetch.items() if n > 1), f"fetch: {fetch}")
     check(not set(fetch.values()) & (set(spawner.values()) - {"/dev/null"}), "fetch and spawner share a descriptor")
     check(not {unpack[3], unpack[5]} & set(fetch.values()), "fetch holds a descriptor of the unpacker")
