@@ -505,7 +505,9 @@ late(struct sched *s, uint64_t now, struct slot *b, struct request *r)
 	}
 	if (o->lates++ == 0)
 		shrink(o);
-	if (o->health == SCHED_NEW || o->lates >= (o->window < LATE_IN_A_ROW ? o->window : LATE_IN_A_ROW)) {
+	/* Requests that were made together are late together: a pause of a busy source is no end of it. */
+	if (o->health == SCHED_NEW || (now >= o->last + s->deadline_ms / 2 &&
+	    o->lates >= (o->window < LATE_IN_A_ROW ? o->window : LATE_IN_A_ROW))) {
 		bypass(s, now, source, "does not answer");
 		/* The others wait in vain as well, but that is not known of them: they may be asked again. */
 		cancel_all(s, source);

@@ -23,10 +23,10 @@
  *    to the next source.
  *  - The longest unanswered request that is slower than usual is asked at a second source as well; of 100
  *    blocks asked for at most 3.
- *  - A source that misses 16 times in a row or 3 of 4 times, that lets 8 deadlines pass in a row,
- *    that is busy 8 times in a row, or has an eighth of the rate of another one (if that one's stage is
- *    later: and less than SCHED_SLOW) is bypassed, and probed with one request after 1 second, then 2, up
- *    to 60.
+ *  - A source that misses 16 times in a row or 3 of 4 times, that lets 8 deadlines pass in a row and has
+ *    brought no block for half of the configured one, that is busy 8 times in a row, or has an eighth of
+ *    the rate of another one (if that one's stage is later: and less than SCHED_SLOW) is bypassed, and
+ *    probed with one request after 1 second, then 2, up to 60.
  *  - A source that cannot be reached is left alone for SCHED_DEAD_MS; one that lies for good. */
 #ifndef NARLOCK_IPFS_SCHED_H
 #define NARLOCK_IPFS_SCHED_H
