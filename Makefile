@@ -78,6 +78,7 @@ LIB_fetch := -lcurl -lcrypto -lssl -lsodium
 HEAL := $(filter-out %/main.c,$(wildcard helper/heal/*.c)) $(FETCH) $(IPFS) $(ERIS_CODEC) helper/common/seal.c $(IPC) broker/conf.c \
 	broker/drop.c broker/file.c $(B)/gen/fetch.bpf.c
 SRC_narlock-heal := helper/heal/main.c $(HEAL)
+HEAL_FILES := $(B)/share/narlock-heal.8 $(B)/share/systemd/narlock-heal.service $(B)/share/guix/narlock-heal.scm
 LIB_narlock-heal := -lcurl -lcrypto -lssl -lsodium -lcap
 SRC_unpack := helper/unpack/main.c $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
 LIB_unpack := -lzstd -llz -lz
@@ -93,7 +94,7 @@ LIB_narlock-publish := -lsodium -lmicrohttpd -lsqlite3 -lcurl -pthread
 obj = $(patsubst %.c,$(1)/%.o,$(patsubst $(B)/%,%,$(2)))
 
 all: $(PROGRAMS:%=$(B)/bin/%) $(TRACED:%=$(B)/bin/trace/%) $(B)/share/narlock.8 $(B)/share/narlock.conf.5 \
-	$(B)/share/narlock-eris.1
+	$(B)/share/narlock-eris.1 $(HEAL_FILES)
 
 .PHONY: all install uninstall deps deps-e2e check unit asan hostile fuzz demo check-e2e bench clean FORCE
 .DELETE_ON_ERROR:
@@ -157,7 +158,7 @@ $(B)/share/%: policy/%.in $(B)/paths
 	@mkdir -p $(@D)
 	$(Q)sed $(SUBSTITUTE) $< >$@
 SUBSTITUTE := -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@BINDIR@|$(BINDIR)|g' \
-	-e 's|@HELPER_USER@|$(HELPER_USER)|g'
+	-e 's|@HELPER_USER@|$(HELPER_USER)|g' -e 's|@DATADIR@|$(DATADIR)|g'
 
 # --- Tests --------------------------------------------------------------------------------------------------------
 
@@ -283,18 +284,20 @@ deps:
 install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR)/trace $(DESTDIR)$(SYSCONFDIR)/narlock \
 		$(DESTDIR)$(DATADIR)/man/man8 $(DESTDIR)$(DATADIR)/man/man5 $(DESTDIR)$(DATADIR)/man/man1 \
-		$(DESTDIR)$(DATADIR)/narlock/policy \
+		$(DESTDIR)$(DATADIR)/narlock/policy $(DESTDIR)$(DATADIR)/narlock/guix $(DESTDIR)$(PREFIX)/lib/systemd/system \
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d $(DESTDIR)$(PREFIX)/lib/sysusers.d \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d
-	install -m 755 $(B)/bin/narlock $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(DESTDIR)$(BINDIR)/
+	install -m 755 $(B)/bin/narlock $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(B)/bin/narlock-heal $(DESTDIR)$(BINDIR)/
 	install -m 755 $(B)/bin/broker $(B)/bin/guix $(B)/bin/fetch $(B)/bin/unpack $(B)/bin/resolve $(DESTDIR)$(LIBEXECDIR)/
 	install -m 755 $(TRACED:%=$(B)/bin/trace/%) $(DESTDIR)$(LIBEXECDIR)/trace/
-	install -m 644 $(B)/share/narlock.8 $(DESTDIR)$(DATADIR)/man/man8/
+	install -m 644 $(B)/share/narlock.8 $(B)/share/narlock-heal.8 $(DESTDIR)$(DATADIR)/man/man8/
 	install -m 644 $(B)/share/narlock-eris.1 $(DESTDIR)$(DATADIR)/man/man1/
 	install -m 644 $(B)/share/narlock.conf.5 $(DESTDIR)$(DATADIR)/man/man5/
 	install -m 644 $(POLICIES:%=policy/%.policy) $(PUBLISH_POLICIES:%=policy/%.policy) $(DESTDIR)$(DATADIR)/narlock/policy/
 	install -m 644 $(B)/share/systemd/guix-daemon.service.d/narlock.conf \
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d/
+	install -m 644 $(B)/share/systemd/narlock-heal.service policy/systemd/narlock-heal.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -m 644 $(B)/share/guix/narlock-heal.scm $(DESTDIR)$(DATADIR)/narlock/guix/
 	install -m 644 policy/sysusers.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
 	install -m 644 policy/tmpfiles.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
 	[ -e $(DESTDIR)$(SYSCONFDIR)/narlock/narlock.conf ] || \
@@ -305,7 +308,8 @@ install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/na
 uninstall:
 	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(DATADIR)/narlock
 	rm -f $(DESTDIR)$(BINDIR)/narlock $(DESTDIR)$(BINDIR)/narlock-eris $(DESTDIR)$(BINDIR)/narlock-publish \
-		$(DESTDIR)$(DATADIR)/man/man8/narlock.8 \
+		$(DESTDIR)$(BINDIR)/narlock-heal $(DESTDIR)$(DATADIR)/man/man8/narlock.8 $(DESTDIR)$(DATADIR)/man/man8/narlock-heal.8 \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/narlock-heal.service $(DESTDIR)$(PREFIX)/lib/systemd/system/narlock-heal.timer \
 		$(DESTDIR)$(DATADIR)/man/man1/narlock-eris.1 \
 		$(DESTDIR)$(DATADIR)/man/man5/narlock.conf.5 $(DESTDIR)$(PREFIX)/lib/sysusers.d/narlock.conf \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/narlock.conf
