@@ -5,42 +5,19 @@
 
 #include "broker/nar.h"
 
-const char *nar_escape(char out[NAR_ESCAPED], const char *text, size_t len)
+const char *nar_tail(const char *path)
 {
-	static const char hex[] = "0123456789abcdef";
-	const size_t most = (NAR_ESCAPED - 4) / 4; /* source bytes that always fit, with "..." and NUL */
-	size_t n = 0;
+	size_t len = strlen(path);
 
-	if (len > most) {
-		text += len - most;
-		len = most;
-		memcpy(out, "...", 3);
-		n = 3;
-	}
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)text[i];
-
-		if (c > 0x20 && c < 0x7f && c != '"' && c != '\\') {
-			out[n++] = (char)c;
-			continue;
-		}
-		out[n++] = '\\';
-		out[n++] = 'x';
-		out[n++] = hex[c >> 4];
-		out[n++] = hex[c & 15];
-	}
-	out[n] = '\0';
-	return out;
+	return len > NAR_TAIL ? path + len - NAR_TAIL : path;
 }
 
 /* Fail for good, with WHAT is wrong with the entry at PATH, near offset AT. */
 static int refuse(struct nar_reader *r, uint64_t at, const char *what, struct err *e)
 {
-	char shown[NAR_ESCAPED];
-
 	r->state = NAR_FAILED;
-	return err_set(e, "bad nar: %s, near entry \"%s\" at byte %llu", what,
-	               nar_escape(shown, r->path, strlen(r->path)), (unsigned long long)at);
+	return err_set(e, "bad nar: %s, near entry \"%s\" at byte %llu", what, nar_tail(r->path),
+	               (unsigned long long)at);
 }
 
 /* The next string of at most MAX bytes.  Compares with what is left before adding anything, so no length can
@@ -108,7 +85,7 @@ static int take_name(struct nar_reader *r, struct nar_event *event, struct err *
 	const uint8_t *name;
 	uint64_t at = r->pos, len64;
 	size_t len, start = r->dir_len + (r->dir_len > 0);
-	char shown[NAR_ESCAPED], what[NAR_ESCAPED + 64];
+	char what[128];
 	const char *wrong = NULL;
 
 	if (take(r, LIMIT_NAR_NAME, &name, &len64, e) == -1)
@@ -125,8 +102,7 @@ static int take_name(struct nar_reader *r, struct nar_event *event, struct err *
 	else if (start + len > LIMIT_NAR_PATH)
 		wrong = "a path that is too long";
 	if (wrong != NULL) {
-		(void)snprintf(what, sizeof what, "%s (\"%s\")", wrong,
-		               nar_escape(shown, (const char *)name, len));
+		(void)snprintf(what, sizeof what, "%s (\"%.*s\")", wrong, len < 80 ? (int)len : 80, (const char *)name);
 		r->path[r->dir_len] = '\0';
 		return refuse(r, at, what, e);
 	}

@@ -66,11 +66,8 @@ void nar_open(struct nar_reader *r, const uint8_t *nar, uint64_t size);
  * failure it fails again; after NAR_END it gives NAR_END again. */
 int nar_next(struct nar_reader *r, struct nar_event *event, struct err *e);
 
-/* Room for the escaped form of a path in messages. */
-#define NAR_ESCAPED 160
-
-/* nar_escape(out, text, len): TEXT for people: printable ASCII stays, all else, quotes and backslashes
- * become \xHH; of a long one only the end is shown, after "...".  Returns OUT. */
-const char *nar_escape(char out[NAR_ESCAPED], const char *text, size_t len);
+/* nar_tail(path): PATH for messages: its last NAR_TAIL bytes, which tell most. */
+#define NAR_TAIL 120
+const char *nar_tail(const char *path);
 
 #endif

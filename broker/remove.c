@@ -64,11 +64,7 @@ struct removal {
 
 static int fail(const char *what, const char *name, struct err *e)
 {
-	int errnum = errno;
-	char shown[NAR_ESCAPED];
-
-	return err_sys(e, errnum, "removing a tree: cannot %s \"%s\"", what,
-	               nar_escape(shown, name, strlen(name)));
+	return err_sys(e, errno, "removing a tree: cannot %s \"%s\"", what, nar_tail(name));
 }
 
 /* Move the directory NAME of FD up into the top directory, under a name that is free there. */

@@ -77,11 +77,7 @@ struct walker {
 
 static int fail(struct walker *w, const char *what)
 {
-	int errnum = errno;
-	char shown[NAR_ESCAPED];
-
-	return err_sys(&w->err, errnum, "store: cannot %s \"%s\" of %.60s", what,
-	               nar_escape(shown, w->reader.path, strlen(w->reader.path)), w->job->name);
+	return err_sys(&w->err, errno, "store: cannot %s \"%s\" of %.60s", what, nar_tail(w->reader.path), w->job->name);
 }
 
 static void leave_directory(struct walker *w)

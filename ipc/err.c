@@ -6,9 +6,13 @@
 
 #include "ipc/err.h"
 
+/* A reason often quotes what a stranger sent: nothing in it may move a terminal. */
 static void fill(struct err *e, const char *fmt, va_list ap)
 {
 	(void)vsnprintf(e->text, sizeof e->text, fmt, ap);
+	for (char *p = e->text; *p != '\0'; p++)
+		if (*p < 0x20 || *p > 0x7e)
+			*p = '?';
 }
 
 int err_set(struct err *e, const char *fmt, ...)

@@ -10,7 +10,7 @@ struct err {
 	char text[384];
 };
 
-/* err_set(e, fmt, ...): store a reason, cut to fit; code 0.  Returns -1, so that callers can
+/* err_set(e, fmt, ...): store a reason, cut to fit, what is not printable ASCII as `?'; code 0.  Returns -1, so that callers can
  * `return err_set(...)'.  E may be NULL. */
 int err_set(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

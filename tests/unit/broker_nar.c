@@ -577,7 +577,7 @@ static void test_messages(void **state)
 {
 	struct nar_builder b = { 0 };
 	struct err e = { 0 };
-	char shown[NAR_ESCAPED], name[400];
+	char name[400];
 	unsigned events;
 
 	(void)state;
@@ -589,17 +589,16 @@ static void test_messages(void **state)
 	nb_strs(&b, "(", "type", "regular", "bogus", (char *)NULL);
 	assert_int_equal(read_all(b.data, b.len, &events, &e), -1);
 	assert_non_null(strstr(e.text, "\"contents\" expected"));
-	assert_non_null(strstr(e.text, "\"di\\x0ar/e\\x1b\\x22\""));
+	assert_non_null(strstr(e.text, "\"di?r/e?\"\""));
 	assert_non_null(strstr(e.text, "at byte 344"));
 	assert_int_equal(events, 3);
 	for (const char *c = e.text; *c != '\0'; c++)
 		assert_in_range(*c, 0x20, 0x7e);
 	memset(name, '\xff', sizeof name);
-	assert_string_equal(nar_escape(shown, "", 0), "");
-	assert_string_equal(nar_escape(shown, "@ a\\", 4), "@\\x20a\\x5c");
-	for (size_t n = 0; n <= sizeof name; n++)
-		assert_true(strlen(nar_escape(shown, name, n)) < NAR_ESCAPED);
-	assert_memory_equal(shown, "...\\xff", 7);
+	name[sizeof name - 1] = '\0';
+	assert_string_equal(nar_tail(""), "");
+	assert_ptr_equal(nar_tail(name), name + sizeof name - 1 - NAR_TAIL);
+	assert_ptr_equal(nar_tail(name + 399 - NAR_TAIL), name + 399 - NAR_TAIL);
 	free(b.data);
 }
 

@@ -576,6 +576,8 @@ static void errors_hold_a_reason(void **state)
 	assert_int_equal(strlen(e.text), sizeof e.text - 1);
 	assert_int_equal(err_set(&e, "%s", text), -1);
 	assert_int_equal(strlen(e.text), sizeof e.text - 1);
+	assert_int_equal(err_set(&e, "%s", "a\nb\033[2J\177\xff"), -1);
+	assert_string_equal(e.text, "a?b?[2J??");
 	assert_int_equal(err_set(NULL, "nobody listens"), -1);
 	assert_int_equal(err_sys(NULL, EIO, "nobody listens"), -1);
 }
