@@ -12,57 +12,49 @@
 #include "broker/file.h"
 #include "ipc/paths.h"
 
-enum kind { TEXT, DIRECTORY, NUMBER, SIZE, WORD, DESTINATION, HOST, INDEX, OPTION };
-
-struct choice {
-	const char *word;
-	uint64_t value;
-};
+enum kind { TEXT, DIRECTORY, URL, NUMBER, SIZE, WORD, OPTION };
 
 struct key {
 	const char *name;
 	enum kind kind;
-	size_t offset, size; /* SIZE of TEXT and DIRECTORY */
-	uint64_t min, max;   /* of NUMBER and SIZE */
-	const struct choice *choices;
+	size_t offset, size;  /* of the member; of one of its elements, when it is a list */
+	size_t count;         /* offset of a list's counter */
+	unsigned most;        /* elements of a list; else 0 */
+	uint64_t min, max;    /* of NUMBER and SIZE */
+	const char *words[2]; /* of WORD: for 0 and 1 */
 };
 
-static const struct choice yes_no[] = { { "yes", 1 }, { "no", 0 }, { NULL, 0 } };
-static const struct choice sync_words[] = { { "none", 0 }, { "item", 1 }, { NULL, 0 } };
-static const struct choice landlock_words[] = { { "require", 1 }, { "prefer", 0 }, { NULL, 0 } };
-static const struct choice fallback_words[] = { { "none", 0 }, { "stock", 1 }, { NULL, 0 } };
-static const struct choice less_words[] = { { "default", 0 }, { "no-namespace", 1 }, { NULL, 0 } };
-
-#define AT(member) offsetof(struct conf, member), sizeof((struct conf *)0)->member
+#define AT(name_, kind_, member) \
+	.name = (name_), .kind = (kind_), .offset = offsetof(struct conf, member), .size = sizeof(((struct conf *)0)->member)
+#define LIST(name_, kind_, member, counter) \
+	AT(name_, kind_, member[0]), .count = offsetof(struct conf, counter), \
+	.most = sizeof(((struct conf *)0)->member) / sizeof(((struct conf *)0)->member[0])
+#define OPT(name_) \
+	AT(name_, OPTION, options[0].value), .count = offsetof(struct conf, option_count), .most = LIMIT_OPTIONS_PASSED
 
 static const struct key keys[] = {
-	{ "helper-user", TEXT, AT(helper_user), 0, 0, NULL },
-	{ "state-directory", DIRECTORY, AT(state_directory), 0, 0, NULL },
-	{ "spool-directory", DIRECTORY, AT(spool_directory), 0, 0, NULL },
-	{ "spool-memory", SIZE, AT(spool_memory), 0, 1ULL << 40, NULL },
-	{ "audit-log", DIRECTORY, AT(audit_log), 0, 0, NULL },
-	{ "allow-destination", DESTINATION, 0, 0, 0, 0, NULL },
-	{ "trusted-redirect-host", HOST, 0, 0, 0, 0, NULL },
-	{ "ca-bundle", DIRECTORY, AT(ca_bundle), 0, 0, NULL },
-	{ "tls-verify", WORD, AT(tls_verify), 0, 0, yes_no },
-	{ "sync", WORD, AT(sync_item), 0, 0, sync_words },
-	{ "landlock", WORD, AT(require_landlock), 0, 0, landlock_words },
-	{ "required-layers", WORD, AT(require_less), 0, 0, less_words },
-	{ "stall-seconds", NUMBER, AT(stall_seconds), 1, 3600, NULL },
-	{ "connect-seconds", NUMBER, AT(connect_seconds), 1, 600, NULL },
-	{ "min-rate", SIZE, AT(min_rate), 0, 1 << 30, NULL },
-	{ "zstd-window", SIZE, AT(zstd_window), 1 << 10, 1ULL << 31, NULL },
-	{ "lzip-dictionary", SIZE, AT(lzip_dictionary), 4096, 512u << 20, NULL },
-	{ "guix", DIRECTORY, AT(guix), 0, 0, NULL },
-	{ "fallback", WORD, AT(fallback_stock), 0, 0, fallback_words },
-	{ "eris-index", INDEX, 0, 0, 0, 0, NULL },
-	{ "ipfs", OPTION, 0, 0, 0, 0, NULL },
-	{ "ipfs-gateway", OPTION, 0, 0, 0, 0, NULL },
-	{ "block-server", OPTION, 0, 0, 0, 0, NULL },
-	{ "block-timeout", OPTION, 0, 0, 0, 0, NULL },
-	{ "seed", OPTION, 0, 0, 0, 0, NULL },
-	{ "seed-private", OPTION, 0, 0, 0, 0, NULL },
-	{ "publish-again", OPTION, 0, 0, 0, 0, NULL },
+	{ AT("helper-user", TEXT, helper_user) },
+	{ AT("state-directory", DIRECTORY, state_directory) },
+	{ AT("spool-directory", DIRECTORY, spool_directory) },
+	{ AT("spool-memory", SIZE, spool_memory), .max = 1ULL << 40 },
+	{ AT("audit-log", DIRECTORY, audit_log) },
+	{ LIST("allow-destination", DIRECTORY, destinations, destination_count) },
+	{ LIST("trusted-redirect-host", TEXT, redirect_hosts, redirect_host_count) },
+	{ AT("ca-bundle", DIRECTORY, ca_bundle) },
+	{ AT("tls-verify", WORD, tls_verify), .words = { "no", "yes" } },
+	{ AT("sync", WORD, sync_item), .words = { "none", "item" } },
+	{ AT("landlock", WORD, require_landlock), .words = { "prefer", "require" } },
+	{ AT("required-layers", WORD, require_less), .words = { "default", "no-namespace" } },
+	{ AT("stall-seconds", NUMBER, stall_seconds), .min = 1, .max = 3600 },
+	{ AT("connect-seconds", NUMBER, connect_seconds), .min = 1, .max = 600 },
+	{ AT("min-rate", SIZE, min_rate), .max = 1 << 30 },
+	{ AT("zstd-window", SIZE, zstd_window), .min = 1 << 10, .max = 1ULL << 31 },
+	{ AT("lzip-dictionary", SIZE, lzip_dictionary), .min = 4096, .max = 512u << 20 },
+	{ AT("guix", DIRECTORY, guix) },
+	{ AT("fallback", WORD, fallback_stock), .words = { "none", "stock" } },
+	{ LIST("eris-index", URL, indexes, index_count) },
+	{ OPT("ipfs") }, { OPT("ipfs-gateway") }, { OPT("block-server") }, { OPT("block-timeout") },
+	{ OPT("seed") }, { OPT("seed-private") }, { OPT("publish-again") },
 };
 
 void conf_defaults(struct conf *c, const char *state_parent)
@@ -103,19 +95,26 @@ static int parse_number(const char *text, int suffix, uint64_t *value)
 	return *end == '\0' ? 0 : -1;
 }
 
-static int set_text(char *dst, size_t size, const char *value, struct err *e)
+static int set_text(const struct key *k, char *dst, const char *value, struct err *e)
 {
-	if (strlen(value) >= size)
-		return err_set(e, "the value is longer than %zu bytes", size - 1);
-	memcpy(dst, value, strlen(value) + 1);
-	return 0;
-}
+	size_t n = strlen(value);
 
-static int set_directory(char *dst, size_t size, const char *value, struct err *e)
-{
-	if (value[0] != '/' && value[0] != '\0')
+	if (k->kind == DIRECTORY && value[0] != '/' && (n > 0 || k->most > 0))
 		return err_set(e, "'%s' is not an absolute path", value);
-	return set_text(dst, size, value, e);
+	if (k->kind == URL) {
+		while (n > 0 && value[n - 1] == '/')
+			n--;
+		if (n < 8 || (strncmp(value, "http://", 7) != 0 && strncmp(value, "https://", 8) != 0))
+			return err_set(e, "'%s' is no URL of http or https", value);
+	}
+	for (size_t i = 0; i < n && k->kind >= URL; i++)
+		if ((unsigned char)value[i] < ' ' || value[i] == 0x7f || (k->kind == URL && (value[i] <= ' ' || value[i] > '~')))
+			return err_set(e, "a character that cannot be there");
+	if (n >= k->size)
+		return err_set(e, "the value is longer than %zu bytes", k->size - 1);
+	memcpy(dst, value, n);
+	dst[n] = '\0';
+	return 0;
 }
 
 static int set_number(const struct key *k, uint64_t *dst, const char *value, struct err *e)
@@ -133,72 +132,31 @@ static int set_number(const struct key *k, uint64_t *dst, const char *value, str
 
 static int set_word(const struct key *k, uint64_t *dst, const char *value, struct err *e)
 {
-	for (const struct choice *c = k->choices; c->word != NULL; c++) {
-		if (strcmp(c->word, value) == 0) {
-			*dst = c->value;
-			return 0;
-		}
-	}
-	return err_set(e, "'%s' is neither '%s' nor '%s'", value, k->choices[0].word, k->choices[1].word);
-}
-
-static int set_index(char *dst, const char *value, struct err *e)
-{
-	size_t n = strlen(value);
-
-	while (n > 0 && value[n - 1] == '/')
-		n--;
-	if ((strncmp(value, "http://", 7) != 0 && strncmp(value, "https://", 8) != 0) || n < 8)
-		return err_set(e, "'%s' is no URL of http or https", value);
-	for (const char *p = value; *p != '\0'; p++)
-		if (*p <= ' ' || *p > '~')
-			return err_set(e, "'%s' is no URL", value);
-	if (set_text(dst, LIMIT_URL + 1, value, e) < 0)
-		return -1;
-	dst[n] = '\0';
-	return 0;
-}
-
-/* For the fetcher, who says what is wrong with the value.  It goes there as text. */
-static int set_option(struct conf *c, const char *key, const char *value, struct err *e)
-{
-	struct conf_option *o = &c->options[c->option_count];
-
-	if (c->option_count == LIMIT_OPTIONS_PASSED)
-		return err_set(e, "more than %d lines about blocks", LIMIT_OPTIONS_PASSED);
-	for (const char *p = value; *p != '\0'; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			return err_set(e, "a control character");
-	c->option_count++;
-	o->key = key;
-	return set_text(o->value, sizeof o->value, value, e);
+	for (uint64_t i = 0; i < 2; i++)
+		if (strcmp(k->words[i], value) == 0)
+			return (void)(*dst = i), 0;
+	return err_set(e, "'%s' is neither '%s' nor '%s'", value, k->words[0], k->words[1]);
 }
 
 static int set_key(struct conf *c, const struct key *k, const char *value, struct err *e)
 {
-	void *member = (char *)c + k->offset;
+	char *member = (char *)c + k->offset;
 
-	switch (k->kind) {
-	case TEXT: return set_text(member, k->size, value, e);
-	case DIRECTORY: return set_directory(member, k->size, value, e);
-	case NUMBER:
-	case SIZE: return set_number(k, member, value, e);
-	case WORD: return set_word(k, member, value, e);
-	case DESTINATION:
-		if (c->destination_count == CONF_DESTINATIONS || value[0] == '\0')
-			return err_set(e, "more than %d, or empty", CONF_DESTINATIONS);
-		return set_directory(c->destinations[c->destination_count++], LIMIT_PATH, value, e);
-	case HOST:
-		if (c->redirect_host_count == CONF_HOSTS)
-			return err_set(e, "more than %d", CONF_HOSTS);
-		return set_text(c->redirect_hosts[c->redirect_host_count++], LIMIT_HOST + 1, value, e);
-	case INDEX:
-		if (c->index_count == CONF_INDEXES)
-			return err_set(e, "more than %d", CONF_INDEXES);
-		return set_index(c->indexes[c->index_count++], value, e);
-	case OPTION: return set_option(c, k->name, value, e);
+	if (k->most > 0) {
+		unsigned *count = (unsigned *)(void *)((char *)c + k->count);
+
+		if (*count == k->most)
+			return err_set(e, "more than %u", k->most);
+		if (k->kind == OPTION)
+			c->options[*count].key = k->name;
+		member += (*count)++ * (k->kind == OPTION ? sizeof c->options[0] : k->size);
 	}
-	return 0;
+	switch (k->kind) {
+	case NUMBER:
+	case SIZE: return set_number(k, (uint64_t *)(void *)member, value, e);
+	case WORD: return set_word(k, (uint64_t *)(void *)member, value, e);
+	default: return set_text(k, member, value, e);
+	}
 }
 
 static char *trim(char *s)
