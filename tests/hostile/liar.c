@@ -10,7 +10,7 @@
  *     seal | weak           the real lock and its SEALED; a filter that allows everything, and no SEALED
  *     send HEX | sendfd HEX one frame; $i is the id of the last frame that had one, $n that id plus one
  *     log HEX               one packet on the log channel
- *     show                  the frame that has just arrived, in hexadecimal, on the log channel: `= ', then `+ '
+ *     show                  the frame that has just arrived, in hexadecimal and a dot, on the log channel: `= ', then `+ '
  *     write HEX | endless | close     on the order's descriptor (unpack: on 5)
  *     repeat N COMMAND      the same, N times
  *     turn N COMMAND        only at the N-th frame of this type
@@ -143,8 +143,8 @@ static void show(const struct liar *l)
 	char text[340] = "= ";
 
 	for (size_t i = 0, n = 2; i < len; i++) {
-		n += (size_t)snprintf(text + n, sizeof text - n, "%02x", frame[i]);
-		if (i + 1 < len && n + 3 < sizeof text)
+		n += (size_t)snprintf(text + n, sizeof text - n, i + 1 < len ? "%02x" : "%02x.", frame[i]);
+		if (i + 1 < len && n + 4 < sizeof text)
 			continue;
 		send_packet(FD_LOG, (uint8_t *)text, n, 0);
 		text[0] = '+';

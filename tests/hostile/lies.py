@@ -61,8 +61,9 @@ def turn(number, lines):
 
 def shown(a):
     """The frames that a liar was told to show."""
-    packets = re.findall(r"narlock: fetch: ([=+]) ([0-9a-f]+)", a.log)
-    return [bytes.fromhex(f) for f in "".join(("\n" if mark == "=" else "") + p for mark, p in packets).split()]
+    packets = re.findall(r"narlock: fetch: ([=+]) ([0-9a-f]+[.]?)\n", a.log)
+    text_ = "".join(("\n" if mark == "=" else "") + p for mark, p in packets)
+    return [bytes.fromhex(f[:-1]) for f in text_.split() if f.endswith(".")]
 
 
 def fields(frame, kinds):
