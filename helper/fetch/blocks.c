@@ -812,10 +812,17 @@ blocks_read(struct blocks *b, const uint8_t **data, size_t *len)
 
 	if (b->state == BLOCKS_BROKEN)
 		return 0;
-	if ((rc = decode_read(b->decode, data, len, &e)) >= 0)
-		return rc;
-	broken(b, &e);
-	return 0;
+	if ((rc = decode_read(b->decode, data, len, &e)) < 0)
+		broken(b, &e);
+	else if (rc == 0 && b->state == BLOCKS_RUNS && decode_done(b->decode))
+		b->state = BLOCKS_DONE; /* the last leaf was nothing but padding */
+	return rc > 0;
+}
+
+enum blocks_state
+blocks_is(const struct blocks *b)
+{
+	return b->state;
 }
 
 void

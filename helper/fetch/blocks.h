@@ -58,6 +58,9 @@ enum blocks_state blocks_pump(struct blocks *b);
 /* blocks_read(b, data, len): as decode_read(): 1 and a piece, valid until the next call; else 0. */
 int blocks_read(struct blocks *b, const uint8_t **data, size_t *len);
 
+/* blocks_is(b): the state by now: blocks_read() may have found that the content is at its end, or broken. */
+enum blocks_state blocks_is(const struct blocks *b);
+
 /* blocks_insist(b): BLOCKS_STUCK, but there is no other way: ask all sources once more for what they missed. */
 void blocks_insist(struct blocks *b);
 

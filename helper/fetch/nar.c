@@ -82,6 +82,7 @@ struct order {
 	struct blocks *blocks;
 	uint8_t drop_blocks;      /* they are not needed any more; not to be freed where libcurl calls us */
 	uint8_t healing;          /* between heal_begin() and heal_end() */
+	uint8_t held;             /* there are more that did not fit into `buffer' */
 	uint8_t missing;          /* IPFS does not have all of it */
 	size_t healed;            /* index into places: whose capability that is about */
 	unsigned rounds;
@@ -801,7 +802,7 @@ drain(struct order *o)
 	int some = 0;
 	size_t len;
 
-	while (make_room(o, ERIS_LARGE) == 0 && blocks_read(o->blocks, &data, &len)) {
+	while (!(o->held = make_room(o, ERIS_LARGE) != 0) && blocks_read(o->blocks, &data, &len)) {
 		if (!o->begun)
 			announce(o, o->places[o->current].file_size);
 		(void)crypto_generichash_update(&o->content, data, len);
@@ -823,6 +824,7 @@ assemble(struct order *o)
 		state = blocks_pump(o->blocks);
 		moved = drain(o);
 	} while (moved && state == BLOCKS_RUNS && !o->gone);
+	state = blocks_is(o->blocks); /* reading may have come to the end, or to a last block that is broken */
 	if (o->gone || state == BLOCKS_RUNS)
 		return;
 	if (state != BLOCKS_DONE) {
@@ -1056,9 +1058,11 @@ nar_pump(struct fetch *f)
 	(void)flush(o);
 	if (!o->gone && o->phase == INDEXING)
 		take_index(o);
-	if (!o->gone && o->phase == ASSEMBLING) {
+	while (!o->gone && o->phase == ASSEMBLING) {
 		assemble(o);
 		(void)flush(o); /* nothing else would wake us up for the last bytes */
+		if (!o->held || o->start < o->end)
+			break;
 	}
 	if (o->gone && o->phase > COLLECTING) {
 		end_order(o, NAR_FAILED, "the reader has gone");
