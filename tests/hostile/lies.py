@@ -393,6 +393,7 @@ def expired(lookups, probes, want, extra=BLOCKS, conf="", mode="query", asked=No
                 check(len(got) == want, f"{command_}: {got}; log: {a.log!r}")
         else:
             check((got := a.substitute(item)) == (item.success if want else "not-found"), f"the reply is {got!r}")
+        until(2, lambda: len(shown(a)) >= len(asked or []))
         frames = [fields(f, "4ss")[1:] for f in shown(a)]
         if asked is not None:
             check(frames == asked, f"probes: {frames}")
