@@ -106,6 +106,25 @@ static void print_acl(int count, char **keys)
 	fputs(")\n", stdout);
 }
 
+/* Guix takes the s-expression's bytes for Latin-1 and writes UTF-8: it shows where a number happens to have no byte that
+ * libgcrypt would not put between quotes. */
+static char *utf8(const char *latin1)
+{
+	char *text = malloc(2 * strlen(latin1) + 1), *p = text;
+
+	if (text == NULL)
+		abort();
+	for (; *latin1 != '\0'; latin1++) {
+		unsigned char c = (unsigned char)*latin1;
+
+		if (c >= 0x80)
+			*p++ = (char)(0xc0 | c >> 6);
+		*p++ = (char)(c >= 0x80 ? 0x80 | (c & 0x3f) : c);
+	}
+	*p = '\0';
+	return text;
+}
+
 static void print_base64(const char *text)
 {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -137,7 +156,7 @@ static void sign_narinfo(const char *secret, const char *host)
 	if (error != 0)
 		die("cannot sign", error);
 	printf("%sSignature: 1;%s;", fields, host);
-	print_base64(text_of(build("(signature %S %S %S)", data, signature, part(key, "public-key"))));
+	print_base64(utf8(text_of(build("(signature %S %S %S)", data, signature, part(key, "public-key")))));
 	putchar('\n');
 }
 
