@@ -180,7 +180,7 @@ main(int argc, char **argv)
 	size_t next = 0, done = 0;
 	long connections = 0;
 	struct err e;
-	CURLM *multi;
+	CURLM *multi = NULL;
 	int running;
 
 	parse(argc, argv);
