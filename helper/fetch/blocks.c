@@ -227,13 +227,25 @@ name_of(const struct blocks *b, const struct origin *o)
 	return o->from == FROM_RANGE ? b->files[o->at].name : b->fetch->blocks->sources[o->at].name;
 }
 
+/* IPFS is still looking for it.  Whether it would have found it nobody will know: it counts as missed, or a block that is
+ * nowhere would stay so just because it was asked for at a second place in time. */
+static int
+ipfs_looks(const struct blocks *b, const struct want *w)
+{
+	for (size_t i = 0; i < 2 * WANTS; i++)
+		if (b->asks[i].active && b->origins[b->asks[i].source].from == FROM_IPFS &&
+		    memcmp(b->asks[i].ref, w->ref, ERIS_REF) == 0)
+			return 1;
+	return 0;
+}
+
 /* The right block for W, from there.  W is gone after this call. */
 static void
 arrived(struct blocks *b, struct want *w, const struct origin *o, const uint8_t *data, size_t len)
 {
 	note_from(b, o->from, name_of(b, o));
 	if (o->from == FROM_BLOCKS || o->from == FROM_RANGE) {
-		if (w->missed || ipfs_fails(b))
+		if (w->missed || ipfs_looks(b, w) || ipfs_fails(b))
 			heal_missed(b->fetch, w->ref);
 		heal_block(b->fetch, w->ref, data, len);
 	}
