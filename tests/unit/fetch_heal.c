@@ -288,6 +288,7 @@ static void
 sleeps(void **state)
 {
 	struct bed *b = make(KUBO);
+	uint32_t missed, repaired, put;
 	struct journal_entry j;
 	uint64_t before;
 
@@ -313,6 +314,9 @@ sleeps(void **state)
 	assert_int_equal(entries(b, NULL), 2);
 	b->server->asleep = 0;
 	settle(b);
+	heal_counts(&b->f, &missed, &repaired, &put);
+	assert_int_equal(repaired, 1000);
+	assert_in_range(put, 64, 200);
 	/* All of the first one was in the queue, not all of the second one. */
 	assert_int_equal(entries(b, &j), 1);
 	assert_int_equal(j.all, 1);
