@@ -321,16 +321,17 @@ def row(where, ms, way, runs, *jobs):
     rate = statistics.median(r[0] for r in rates)
     results[where, ms, way] = rate
     ratio = lambda other: f"{rate / other:.2f}" if (other := best(where, ms, other)) else ""
-    print(f"| {where} | {ms} ms | {way} | {len(rates)} | {rates[-1][1] / 1e6:.1f} MB in {rates[-1][2]:.2f} s | {rate / 1e6:.1f} "
-          f"| {'' if connections is None else connections} | {ratio('plain HTTP')} | {ratio('sequential')} | {ratio('ipfs')} "
-          f"| {note} |", flush=True)
+    print(f"| {where} | {ms} ms | {way} | {len(rates)} | {rates[-1][1] / 1e6:.1f} MB in {rates[-1][2]:.2f} s "
+          f"| {rate / 1e6:.1f} | {'' if connections is None else connections} "
+          f"| {ratio('plain HTTP')} | {ratio('sequential')} | {ratio('ipfs')} | {note} |", flush=True)
 
 def best(where, ms, *begins):
     found = [r for (w, m, way), r in results.items() if (w, m) == (where, ms) and way.startswith(begins)]
     return max(found, default=None)
 
 def table_head(kind):
-    print(f"\n| {kind} | delay | way | runs | last run | MB/s | connections | to plain HTTP | to sequential | to ipfs | |\n" + "|---" * 11 + "|")
+    print(f"\n| {kind} | delay | way | runs | last run | MB/s | connections | to plain HTTP | to sequential | to ipfs | |")
+    print("|---" * 11 + "|")
 
 def bulk_rows(kind, node, where, ms, space, api, cat, export, runs):
     """The daemon's own commands: the program of Kubo, js-ipfs by its RPC"""
@@ -349,7 +350,8 @@ def local_rows(kind, b, servers, ms, c):
     ipfs, none = ("ipfs", api), ("ipfs", "")
     for name, port in servers:
         row("local", ms, f"plain HTTP, curl, {name}", runs, lambda: curl(space, f"http://{host}:{port}/{c.name}.nar"))
-    row("local", ms, "plain HTTP, narlock", runs, lambda: narlock(space, c, [none], eris=False, server=f"http://{host}:{servers[0][1]}"))
+    web = f"http://{host}:{servers[0][1]}"
+    row("local", ms, "plain HTTP, narlock", runs, lambda: narlock(space, c, [none], eris=False, server=web))
     row("local", ms, "sequential", 1, lambda: get_blocks(space, api, c.refs, limit=PER_WAY))
     row("local", ms, "one connection per block", 1, lambda: get_blocks(space, api, c.refs, "--fresh", limit=PER_WAY))
     for n in (64, 256):
@@ -361,14 +363,15 @@ def local_rows(kind, b, servers, ms, c):
 def serve_rows(ms, c, servers):
     """No IPFS: our own block server is fast, what shows is the client's ceiling"""
     space, host = (there, "127.0.0.1") if ms == 0 else (here, link.address)
-    base, runs = f"http://{host}:{ERIS}", args.runs if ms == 0 else 1
-    row("block server", ms, "plain HTTP, curl, narlock-eris serve", runs, lambda: curl(space, f"{base}/{c.name}.nar"))
-    row("block server", ms, "plain HTTP, narlock", runs, lambda: narlock(space, c, [("ipfs", "")], eris=False, server=base))
-    row("block server", ms, "sequential", 1, lambda: get_blocks(space, base, c.refs, limit=PER_WAY, n2r=True))
-    row("block server", ms, "one connection per block", 1, lambda: get_blocks(space, base, c.refs, "--fresh", limit=PER_WAY, n2r=True))
+    base, runs, none = f"http://{host}:{ERIS}", args.runs if ms == 0 else 1, ("ipfs", "")
+    add = lambda way, runs, job: row("block server", ms, way, runs, job)
+    add("plain HTTP, curl, narlock-eris serve", runs, lambda: curl(space, f"{base}/{c.name}.nar"))
+    add("plain HTTP, narlock", runs, lambda: narlock(space, c, [none], eris=False, server=base))
+    add("sequential", 1, lambda: get_blocks(space, base, c.refs, limit=PER_WAY, n2r=True))
+    add("one connection per block", 1, lambda: get_blocks(space, base, c.refs, "--fresh", limit=PER_WAY, n2r=True))
     for n in (64, EACH):
-        row("block server", ms, f"{n} in flight", runs, lambda: get_blocks(space, base, c.refs, "--flight", str(n), n2r=True))
-    row("block server", ms, "narlock, many in flight", runs, lambda: narlock(space, c, [("ipfs", ""), ("block-server", base)]))
+        add(f"{n} in flight", runs, lambda: get_blocks(space, base, c.refs, "--flight", str(n), n2r=True))
+    add("narlock, many in flight", runs, lambda: narlock(space, c, [none, ("block-server", base)]))
 
 def remote_rows(kind, a, b, servers, ms):
     """Everything can be fetched once only: then A has it.  So each way has its own nar"""
@@ -406,13 +409,14 @@ def aims():
             aim = (10 if where == "remote" else None) if way == "sequential" else 1 if way.startswith("ipfs") else \
                 .8 if way.startswith("plain HTTP") and where != "remote" else None
             if aim is not None:
-                print(f"| {where} | {ms} ms | {way} | {ours / rate:.2f} | >= {aim} {'met' if ours / rate >= aim else 'missed'} |")
+                verdict = "met" if ours / rate >= aim else "missed"
+                print(f"| {where} | {ms} ms | {way} | {ours / rate:.2f} | >= {aim} {verdict} |")
         plain = best(where, ms, "64", "256", f"{EACH}")
         if plain:
             print(f"| {where} | {ms} ms | many in flight, a client that only hashes | {ours / plain:.2f} | |")
         http, ipfs = best(where, ms, "plain HTTP"), best(where, ms, "ipfs dag", "64", "256")
         if where == "local" and http and ipfs and ipfs < .8 * http:
-            print(f"| local | {ms} ms | (the daemon gives these blocks at {ipfs / http:.2f} of plain HTTP: no client can do more) | | |")
+            print(f"| local | {ms} ms | (at its best the daemon gives these blocks at {ipfs / http:.2f} of plain HTTP) | | |")
 
 def warm(node, space, c):
     """The first thousand requests of js-ipfs are slow"""

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Tests: fetch blocks from a source over HTTP in the ways that there are, and check each: what a client could do.
  *
- *     getblocks [--post] [--cid] [--fresh] [--flight N] [--seconds N] URL-BEFORE-NAME URL-BEHIND-NAME   <references, one a line
+ *     getblocks [--post] [--cid] [--fresh] [--flight N] [--seconds N] URL-BEFORE-NAME URL-BEHIND-NAME <REFERENCES
  *
- * A name is a reference (52 characters of base32), with --cid its CID.  --fresh: a new connection for each block.
- * --flight N: so many requests at one time.  --seconds N: only what comes by then counts.  Prints: seconds blocks bytes
- * connections.  Exit 1 if a block did not come. */
+ * References stand one a line (52 characters of base32); the name in a URL is that, or with --cid its CID.  --fresh: a
+ * new connection for each block.  --flight N: so many requests at one time.  --seconds N: only what comes by then
+ * counts.  Prints: seconds blocks bytes connections.  Exit 1 if a block did not come. */
 #include <curl/curl.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -153,8 +153,8 @@ collect(CURLM *multi, size_t *next, size_t *done, long *connections)
 static void
 parse(int argc, char **argv)
 {
-	static const struct option known[] = { { "post", no_argument, &options.post, 1 }, { "cid", no_argument, &options.cid, 1 },
-		{ "fresh", no_argument, &options.fresh, 1 }, { "flight", required_argument, NULL, 'f' },
+	static const struct option known[] = { { "post", no_argument, &options.post, 1 },
+		{ "cid", no_argument, &options.cid, 1 }, { "fresh", no_argument, &options.fresh, 1 }, { "flight", required_argument, NULL, 'f' },
 		{ "seconds", required_argument, NULL, 's' }, { NULL, 0, NULL, 0 } };
 	int c;
 
