@@ -154,8 +154,8 @@ static void
 parse(int argc, char **argv)
 {
 	static const struct option known[] = { { "post", no_argument, &options.post, 1 },
-		{ "cid", no_argument, &options.cid, 1 }, { "fresh", no_argument, &options.fresh, 1 }, { "flight", required_argument, NULL, 'f' },
-		{ "seconds", required_argument, NULL, 's' }, { NULL, 0, NULL, 0 } };
+		{ "cid", no_argument, &options.cid, 1 }, { "fresh", no_argument, &options.fresh, 1 },
+		{ "flight", required_argument, NULL, 'f' }, { "seconds", required_argument, NULL, 's' }, { NULL, 0, NULL, 0 } };
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
