@@ -45,7 +45,7 @@ PATHS := -DNARLOCK_HELPER_USER='"$(HELPER_USER)"' -DNARLOCK_LIBEXECDIR='"$(LIBEX
 # --- What belongs to what -----------------------------------------------------------------------------------
 
 POLICIES := broker fetch unpack resolve eris
-PUBLISH_POLICIES := publish_index
+PUBLISH_POLICIES := publish publish_index
 BPF := $(POLICIES:%=$(B)/gen/%.bpf.c)
 TRAP := $(POLICIES:%=$(B)/gen/%.trap.c)
 TEXT := $(POLICIES:%=$(B)/gen/%.text.c)
@@ -173,6 +173,7 @@ TEST_resolve := $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
 TEST_eris := $(ERIS) $(IPFS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
 TEST_ipfs := $(TEST_eris)
 TEST_cli := $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
+TEST_publish := $(PUBLISH) $(IPC) $(PUBLISH_POLICIES:%=$(B)/gen/%.bpf.c)
 TEST_LIBS := -lcmocka -lgcrypt -lcap -lseccomp -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -lsqlite3 -pthread
 
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))

@@ -1,9 +1,466 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): `narlock-publish serve'. */
+ * Helper (publish): `narlock-publish serve': one small parent that listens and watches, and children that work.
+ *
+ * The parent reads no request and no index.  It keeps the sockets, so that a new generation of children can take over
+ * while the old one finishes. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "helper/publish/confine.h"
+#include "helper/publish/place.h"
+#include "helper/publish/policies.h"
 #include "helper/publish/serve.h"
+#include "helper/publish/tool.h"
+#include "helper/publish/watch.h"
+#include "helper/publish/web.h"
+
+#define LISTEN "127.0.0.1:8081"
+/* The first socket that systemd hands over. */
+#define FIRST_SOCKET 3
+/* Children at one time, those of older generations included. */
+#define CHILDREN 64
+/* Seconds before a child that died is started again. */
+#define AGAIN 2
+
+/* What a child says with its exit status. */
+enum { EXIT_DAMAGED = 3 };
+
+enum role { ROLE_WEB, ROLE_INDEX, ROLES };
+
+static const char *const role_names[ROLES] = { "web", "index" };
+
+union address {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
+
+struct child {
+	pid_t pid; /* 0: free */
+	enum role role;
+};
+
+struct serve {
+	struct serve_options *o;
+	struct shared *shared;
+	int cache, wrong[2];   /* web, index */
+	int sockets[CONF_LISTEN];
+	unsigned nsockets;
+	struct child children[CHILDREN];
+	pid_t current[ROLES];
+	time_t start_at[ROLES]; /* when it is to be started; 0: it runs, or must not */
+	sigset_t before;       /* the mask of signals as it was */
+	int leaving;
+};
+
+static volatile sig_atomic_t stop;
+
+static void
+on_stop(int sig)
+{
+	(void)sig;
+	stop = 1;
+}
+
+/* --- Sockets ------------------------------------------------------------------------------------------------------ */
+
+/* ADDR:PORT or [ADDR]:PORT, numbers only. */
+static int
+parse_address(const char *text, union address *a, socklen_t *len, struct err *e)
+{
+	const char *colon = strrchr(text, ':');
+	char host[INET6_ADDRSTRLEN + 2];
+	unsigned long port;
+	size_t n;
+	char *end;
+
+	if (colon == NULL || colon[1] < '0' || colon[1] > '9')
+		return err_set(e, "%s is not ADDR:PORT", text);
+	port = strtoul(colon + 1, &end, 10);
+	n = (size_t)(colon - text);
+	if (*end != '\0' || port > 65535 || n >= sizeof host || n == 0)
+		return err_set(e, "%s is not ADDR:PORT", text);
+	memcpy(host, text, n);
+	host[n] = '\0';
+	memset(a, 0, sizeof *a);
+	if (host[0] == '[' && host[n - 1] == ']') {
+		host[n - 1] = '\0';
+		a->in6.sin6_family = AF_INET6;
+		a->in6.sin6_port = htons((uint16_t)port);
+		*len = sizeof a->in6;
+		if (inet_pton(AF_INET6, host + 1, &a->in6.sin6_addr) == 1)
+			return 0;
+	} else {
+		a->in.sin_family = AF_INET;
+		a->in.sin_port = htons((uint16_t)port);
+		*len = sizeof a->in;
+		if (inet_pton(AF_INET, host, &a->in.sin_addr) == 1)
+			return 0;
+	}
+	return err_set(e, "%s is not ADDR:PORT (a name is not looked up; IPv6 stands in brackets)", text);
+}
+
+static int
+listen_on(const char *text, struct err *e)
+{
+	union address a;
+	socklen_t len = 0;
+	const int one = 1;
+	int fd;
+
+	if (parse_address(text, &a, &len, e) != 0)
+		return -1;
+	fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_sys(e, errno, "socket");
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+	    (a.any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) != 0) ||
+	    bind(fd, &a.any, len) != 0 || listen(fd, 4096) != 0) {
+		err_sys(e, errno, "cannot listen on %s", text);
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* How many sockets systemd has opened for this process. */
+static unsigned
+handed_over(void)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	unsigned long n;
+
+	if (pid == NULL || fds == NULL || strtol(pid, NULL, 10) != (long)getpid())
+		return 0;
+	n = strtoul(fds, NULL, 10);
+	return n < CONF_LISTEN ? (unsigned)n : CONF_LISTEN;
+}
+
+static int
+open_sockets(struct serve *s, struct err *e)
+{
+	const struct conf *conf = &s->o->conf;
+	unsigned n = handed_over();
+
+	if (syscall(SYS_close_range, FIRST_SOCKET + n, ~0u, 0) != 0)
+		return err_sys(e, errno, "cannot close descriptors");
+	for (; s->nsockets < n; s->nsockets++) {
+		int fd = FIRST_SOCKET + (int)s->nsockets;
+
+		if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
+			return err_sys(e, errno, "the socket that was handed over");
+		s->sockets[s->nsockets] = fd;
+	}
+	if (n > 0)
+		return 0;
+	for (unsigned i = 0; i < conf->listens || i == 0; i++) {
+		int fd = listen_on(i < conf->listens ? conf->listen[i] : LISTEN, e);
+
+		if (fd < 0)
+			return -1;
+		s->sockets[s->nsockets++] = fd;
+	}
+	return 0;
+}
+
+/* The URLs, one a line, once the web server is ready. */
+static void
+print_sockets(const struct serve *s)
+{
+	for (unsigned i = 0; i < s->nsockets; i++) {
+		char host[INET6_ADDRSTRLEN] = "";
+		union address a;
+		socklen_t len = sizeof a;
+
+		if (getsockname(s->sockets[i], &a.any, &len) != 0)
+			continue;
+		if (a.any.sa_family == AF_INET6)
+			printf("http://[%s]:%u/\n", inet_ntop(AF_INET6, &a.in6.sin6_addr, host, sizeof host),
+			    ntohs(a.in6.sin6_port));
+		else if (a.any.sa_family == AF_INET)
+			printf("http://%s:%u/\n", inet_ntop(AF_INET, &a.in.sin_addr, host, sizeof host),
+			    ntohs(a.in.sin_port));
+	}
+	fflush(stdout);
+}
+
+/* To systemd, where it wants to know (Type=notify). */
+static void
+notify(const char *text)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	size_t n = path == NULL ? 0 : strlen(path);
+	int fd;
+
+	if (n < 2 || n >= sizeof a.sun_path || (path[0] != '/' && path[0] != '@'))
+		return;
+	memcpy(a.sun_path, path, n);
+	if (path[0] == '@')
+		a.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&a,
+	    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+	close(fd);
+}
+
+/* --- Children ----------------------------------------------------------------------------------------------------- */
+
+/* Descriptors that the web server can have open. */
+static unsigned
+descriptors(const struct conf *conf)
+{
+	/* A socket each, and a nar for every second one. */
+	return conf->connections + conf->connections / 2 + conf->threads * (PLACE_OPEN + 32) + 64;
+}
+
+static int
+web_ready(void *ctx, struct err *e)
+{
+	const struct serve *s = ctx;
+
+	return confine_files(&s->o->conf, NULL, 0, e) != 0 ? -1 :
+	    confine_calls(POLICY_OF(publish), descriptors(&s->o->conf), e);
+}
+
+static int
+run_web(struct serve *s, const char *index, struct err *e)
+{
+	const struct web_options o = { &s->o->conf, s->shared, s->cache, index, s->wrong[0], -1, s->sockets,
+	    s->nsockets, &stop };
+
+	close(s->wrong[1]);
+	return web_run(&o, web_ready, s, e);
+}
+
+static int
+run_index(struct serve *s, const char *index, struct err *e)
+{
+	for (unsigned i = 0; i < s->nsockets; i++)
+		close(s->sockets[i]);
+	close(s->wrong[0]);
+	/* Blocks are wanted at once, the index can wait. */
+	setpriority(PRIO_PROCESS, 0, 10);
+	if (confine_files(&s->o->conf, NULL, 0, e) != 0 || confine_calls(POLICY_OF(publish_index), 512, e) != 0)
+		return -1;
+	return watch_run(&s->o->conf, s->cache, index, s->wrong[1], s->shared, &stop, e);
+}
+
+static void
+run_child(struct serve *s, enum role role, pid_t parent)
+{
+	const struct sigaction sa = { .sa_handler = on_stop };
+	char index[LIMIT_PATH];
+	struct err e = { 0 };
+	int rc = -1;
+
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGINT, &sa, NULL);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &s->before, NULL);
+	/* Armed before the parent is looked at: it may have died already. */
+	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) != 0 || getppid() != parent)
+		_exit(1);
+	if (tool_index_path(&s->o->conf, index, &e) > 0)
+		rc = role == ROLE_WEB ? run_web(s, index, &e) : run_index(s, index, &e);
+	if (rc != 0)
+		fprintf(stderr, "narlock-publish: %s: %s\n", role_names[role], e.text);
+	_exit(rc == 0 ? 0 : e.code == CATALOG_DAMAGED ? EXIT_DAMAGED : 1);
+}
+
+static void
+start(struct serve *s, enum role role)
+{
+	pid_t parent = getpid(), pid;
+	unsigned i = 0;
+
+	s->start_at[role] = 0;
+	while (i < CHILDREN && s->children[i].pid != 0)
+		i++;
+	fflush(NULL);
+	pid = i < CHILDREN ? fork() : -1;
+	if (pid == 0)
+		run_child(s, role, parent);
+	if (pid < 0) {
+		fprintf(stderr, "narlock-publish: cannot start a process (%s)\n", role_names[role]);
+		s->start_at[role] = time(NULL) + AGAIN;
+		return;
+	}
+	s->children[i] = (struct child){ pid, role };
+	s->current[role] = pid;
+}
+
+/* A damaged index is no reason to stop: it is begun again.  The web server has it open, too. */
+static void
+renew_index(struct serve *s)
+{
+	struct err e;
+
+	if (tool_renew(&s->o->conf, &e) != 0)
+		fprintf(stderr, "narlock-publish: %s\n", e.text);
+	if (s->current[ROLE_WEB] != 0)
+		kill(s->current[ROLE_WEB], SIGTERM);
+	s->current[ROLE_WEB] = 0;
+	start(s, ROLE_WEB);
+}
+
+static void
+reap(struct serve *s)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (unsigned i = 0; i < CHILDREN; i++) {
+			struct child *c = &s->children[i];
+
+			if (c->pid != pid)
+				continue;
+			c->pid = 0;
+			if (s->current[c->role] != pid)
+				continue;
+			s->current[c->role] = 0;
+			if (s->leaving)
+				continue;
+			if (WIFSIGNALED(status))
+				fprintf(stderr, "narlock-publish: the %s process was killed by signal %d%s\n",
+				    role_names[c->role], WTERMSIG(status),
+				    WTERMSIG(status) == SIGSYS ? " (a system call that its policy does not list)" : "");
+			s->start_at[c->role] = time(NULL) + AGAIN;
+			if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_DAMAGED)
+				renew_index(s);
+		}
+}
+
+/* --- The parent --------------------------------------------------------------------------------------------------- */
+
+static void
+reload(struct serve *s)
+{
+	struct conf fresh;
+	struct err e;
+
+	if (s->o->reload(s->o->ctx, &fresh, &e) != 0) {
+		fprintf(stderr, "narlock-publish: the configuration stays as it was: %s\n", e.text);
+		return;
+	}
+	if (strcmp(fresh.cache, s->o->conf.cache) != 0 || strcmp(fresh.state, s->o->conf.state) != 0) {
+		fputs("narlock-publish: the configuration stays as it was: another cache or state directory needs a restart\n",
+		    stderr);
+		return;
+	}
+	s->o->conf = fresh;
+	fputs("narlock-publish: the configuration has been read again\n", stderr);
+	for (enum role r = 0; r < ROLES; r++)
+		if (s->current[r] != 0)
+			kill(s->current[r], SIGTERM);
+	/* The new web server answers while the old one finishes; there is one index process at a time: reap() starts it. */
+	start(s, ROLE_WEB);
+}
+
+static int
+is_running(const struct serve *s)
+{
+	for (unsigned i = 0; i < CHILDREN; i++)
+		if (s->children[i].pid != 0)
+			return 1;
+	return 0;
+}
+
+static void
+leave(struct serve *s)
+{
+	s->leaving = 1;
+	notify("STOPPING=1");
+	for (unsigned i = 0; i < CHILDREN; i++)
+		if (s->children[i].pid != 0)
+			kill(s->children[i].pid, SIGTERM);
+}
+
+static void
+watch_children(struct serve *s, const sigset_t *set)
+{
+	while (!s->leaving || is_running(s)) {
+		const struct timespec second = { 1, 0 };
+		int sig = sigtimedwait(set, NULL, &second);
+
+		if (sig == SIGTERM || sig == SIGINT)
+			leave(s);
+		else if (sig == SIGHUP && !s->leaving)
+			reload(s);
+		reap(s);
+		for (enum role r = 0; r < ROLES && !s->leaving; r++)
+			if (s->start_at[r] != 0 && time(NULL) >= s->start_at[r])
+				start(s, r);
+	}
+}
+
+/* More descriptors than most are allowed by default, if the hard limit gives them. */
+static void
+raise_descriptors(const struct conf *conf)
+{
+	struct rlimit r;
+	rlim_t want = descriptors(conf);
+
+	if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+		return;
+	if (r.rlim_max < want && geteuid() == 0)
+		setrlimit(RLIMIT_NOFILE, &(struct rlimit){ want, want });
+	if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+		return;
+	if (r.rlim_max < want)
+		fprintf(stderr, "narlock-publish: only %llu descriptors are allowed, %llu are needed for %u connections\n",
+		    (unsigned long long)r.rlim_max, (unsigned long long)want, conf->connections);
+	r.rlim_cur = r.rlim_max < want ? r.rlim_max : want;
+	setrlimit(RLIMIT_NOFILE, &r);
+}
+
 int
 serve_run(struct serve_options *o, struct err *e)
 {
-	(void)o;
-	return err_set(e, "not yet");
+	static struct serve s;
+	sigset_t set;
+
+	s.o = o;
+	/* sendfile() has no flag against this signal. */
+	signal(SIGPIPE, SIG_IGN);
+	if (open_sockets(&s, e) != 0 || (s.shared = shared_new(e)) == NULL)
+		return -1;
+	raise_descriptors(&o->conf);
+	if (confine_user(&o->conf, e) != 0 || (s.cache = tool_open_cache(&o->conf, e)) < 0 ||
+	    tool_prepare(&o->conf, e) != 0)
+		return -1;
+	/* Messages that keep their borders. */
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, s.wrong) != 0)
+		return err_sys(e, errno, "socketpair");
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, &s.before);
+	start(&s, ROLE_WEB);
+	start(&s, ROLE_INDEX);
+	/* Whoever connects from now on waits in the queue of the socket until the web server takes it. */
+	print_sockets(&s);
+	notify("READY=1");
+	watch_children(&s, &set);
+	return 0;
 }

@@ -63,6 +63,17 @@ tool_prepare(const struct conf *conf, struct err *e)
 	return c == NULL ? -1 : 0;
 }
 
+int
+tool_renew(const struct conf *conf, struct err *e)
+{
+	char path[LIMIT_PATH];
+
+	if (tool_index_path(conf, path, e) < 0 || set_aside(path, e) != 0)
+		return -1;
+	fprintf(stderr, "narlock-publish: the index is damaged; it is kept as %s.damaged, and a new one is built\n", path);
+	return tool_prepare(conf, e);
+}
+
 /* --- index ---------------------------------------------------------------------------------------------------- */
 
 int

@@ -20,6 +20,9 @@ int tool_index_path(const struct conf *conf, char path[LIMIT_PATH], struct err *
  * is begun.  Before the system call filter, which allows neither. */
 int tool_prepare(const struct conf *conf, struct err *e);
 
+/* tool_renew(conf, e): the same, whatever can be seen at once: the index was found to be damaged while it was used. */
+int tool_renew(const struct conf *conf, struct err *e);
+
 /* All return the exit status: 0, 1 (verify: something is wrong), or -1 and *e. */
 int tool_index(const struct conf *conf, int cache, const volatile sig_atomic_t *stop, struct err *e);
 int tool_status(const struct conf *conf, struct err *e);

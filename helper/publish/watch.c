@@ -18,6 +18,8 @@
 #define EVENTS (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ONLYDIR | IN_EXCL_UNLINK)
 /* Seconds of reading nars after which new ones are looked for. */
 #define TURN 30
+/* Seconds between two looks at the totals. */
+#define TELL 5
 /* Directories that are watched; a cache has one for each compression. */
 #define DIRECTORIES 256
 
@@ -31,6 +33,7 @@ struct watch {
 		char *path;
 	} dirs[DIRECTORIES];
 	int rescan; /* at the next opportunity */
+	struct shared *shared;
 };
 
 static void
@@ -101,9 +104,11 @@ read_wrong(struct watch *w, struct err *e)
 	uint32_t id;
 	ssize_t n;
 
-	while ((n = recv(w->wrong, &id, sizeof id, MSG_DONTWAIT)) == (ssize_t)sizeof id)
-		if (scan_again(&w->scan, id, e) != 0)
+	while ((n = recv(w->wrong, &id, sizeof id, MSG_DONTWAIT)) == (ssize_t)sizeof id) {
+		w->shared->reindexed++;
+		if ((id == 0 ? catalog_check(w->scan.catalog, e) : scan_again(&w->scan, id, e)) != 0)
 			return -1;
+	}
 	return n == 0;
 }
 
@@ -111,6 +116,7 @@ static int
 scan(struct watch *w, struct err *e)
 {
 	w->rescan = 0;
+	w->shared->indexing = 1;
 	if (scan_all(&w->scan, e) == 0) {
 		if (w->scan.changed + w->scan.gone > 0)
 			fprintf(stderr, "narlock-publish: %llu narinfos, %llu nars; %llu changes, %llu gone\n",
@@ -122,6 +128,22 @@ scan(struct watch *w, struct err *e)
 	if (e->code == 0 || e->code == CATALOG_DAMAGED)
 		return -1;
 	fprintf(stderr, "narlock-publish: %s\n", e->text);
+	return 0;
+}
+
+/* For the status page.  Counting a million rows takes a moment: not at every turn. */
+static int
+tell(struct watch *w, struct err *e)
+{
+	struct catalog_nar any;
+	struct catalog_totals t;
+	int rc = catalog_next(w->scan.catalog, 0, 1, &any, e);
+
+	if (rc < 0 || catalog_totals(w->scan.catalog, &t, e) != 0)
+		return -1;
+	w->shared->indexing = rc > 0;
+	w->shared->totals = t;
+	w->shared->totals_at = time(NULL);
 	return 0;
 }
 
@@ -139,8 +161,8 @@ loop(struct watch *w, const volatile sig_atomic_t *stop, struct err *e)
 {
 	struct build_options o = { w->scan.catalog, w->scan.cache, w->conf->index_threads, stop, TURN, 0 };
 	struct pollfd p[2] = { { w->wrong, POLLIN, 0 }, { w->inotify, POLLIN, 0 } };
-	int64_t next = 0;
-	int rc = 0;
+	int64_t next = 0, told = -TELL;
+	int rc = 0, changed = 1;
 
 	while (!*stop && rc == 0) {
 		struct build_report r;
@@ -154,6 +176,17 @@ loop(struct watch *w, const volatile sig_atomic_t *stop, struct err *e)
 		if (rc == 0 && r.nars > 0 && r.seconds > 1)
 			fprintf(stderr, "narlock-publish: %llu nars, %.1f GB indexed, %.0f MB/s\n", (unsigned long long)r.nars,
 			    (double)r.bytes / 1e9, (double)r.bytes / 1e6 / r.seconds);
+		if (rc == 0) {
+			w->shared->indexed_bytes += r.bytes;
+			w->shared->reindexed += r.changed;
+			changed |= r.nars + r.gone + r.unusable > 0 || w->scan.changed + w->scan.gone > 0;
+			w->scan.changed = w->scan.gone = 0;
+			if (changed && seconds() - told >= TELL) {
+				rc = tell(w, e);
+				told = seconds();
+				changed = 0;
+			}
+		}
 		if (rc != 0 || *stop || poll(p, 2, 1000) <= 0)
 			continue;
 		if (p[1].revents != 0)
@@ -165,8 +198,8 @@ loop(struct watch *w, const volatile sig_atomic_t *stop, struct err *e)
 }
 
 int
-watch_run(const struct conf *conf, int cache, const char *index, int wrong, const volatile sig_atomic_t *stop,
-    struct err *e)
+watch_run(const struct conf *conf, int cache, const char *index, int wrong, struct shared *shared,
+    const volatile sig_atomic_t *stop, struct err *e)
 {
 	struct watch *w = calloc(1, sizeof *w);
 	int rc = -1;
@@ -175,6 +208,7 @@ watch_run(const struct conf *conf, int cache, const char *index, int wrong, cons
 		return err_set(e, "out of memory");
 	w->conf = conf;
 	w->wrong = wrong;
+	w->shared = shared;
 	w->scan = (struct scan){ .cache = cache, .stop = stop, .directory = watch_directory, .ctx = w };
 	w->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (w->inotify < 0)

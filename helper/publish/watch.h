@@ -7,11 +7,13 @@
 #include <signal.h>
 
 #include "helper/publish/conf.h"
+#include "helper/publish/shared.h"
 
-/* watch_run(conf, cache, index, wrong, stop, e): until *STOP, or the other end of WRONG is closed (0), or the index fails
- * (-1).  WRONG: a socket whose messages are numbers of nars (4 bytes) to be read again.  CACHE and the path INDEX were
+/* watch_run(conf, cache, index, wrong, shared, stop, e): until *STOP, or the other end of WRONG is closed (0), or the index fails
+ * (-1).  WRONG: a socket whose messages are numbers of nars (4 bytes) to be read again, or 0: the
+ * index gives errors.  Totals go to SHARED.  CACHE and the path INDEX were
  * opened or made by the caller. */
-int watch_run(const struct conf *conf, int cache, const char *index, int wrong, const volatile sig_atomic_t *stop,
-    struct err *e);
+int watch_run(const struct conf *conf, int cache, const char *index, int wrong, struct shared *shared,
+    const volatile sig_atomic_t *stop, struct err *e);
 
 #endif

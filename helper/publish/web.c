@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (publish): the web server: connections and threads. */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "helper/publish/worker.h"
+
+/* Bytes of a body that are read away before the connection is closed. */
+#define BODY_MOST 65536
+/* Longest wait for something to happen, in milliseconds: the clock of slow clients. */
+#define TURN_MS 500
+
+struct web {
+	const struct web_options *o;
+	struct limiter *limiter;
+	struct worker *workers[POOL_MAX];
+	pthread_t threads[POOL_MAX];
+	unsigned n, started;
+	int leave; /* accept no more */
+	int64_t leave_by;
+};
+
+static int64_t
+milliseconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* --- Called by the library ---------------------------------------------------------------------------------------- */
+
+static void
+on_connection(void *ctx, struct MHD_Connection *connection, void **socket_ctx, enum MHD_ConnectionNotificationCode what)
+{
+	struct worker *w = ctx;
+	struct conn *n = *socket_ctx;
+
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+		if (n == NULL)
+			return;
+		*n->link = n->next;
+		if (n->next != NULL)
+			n->next->link = n->link;
+		free(n);
+		*socket_ctx = NULL;
+		__atomic_store_n(&w->counts->open, w->counts->open - 1, __ATOMIC_RELAXED);
+		return;
+	}
+	n = calloc(1, sizeof *n);
+	if (n == NULL)
+		return;
+	n->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	n->since = w->now;
+	n->next = w->conns;
+	n->link = &w->conns;
+	if (n->next != NULL)
+		n->next->link = &n->next;
+	w->conns = n;
+	*socket_ctx = n;
+	shared_add(w->counts, COUNT_CONNECTIONS, 1);
+	__atomic_store_n(&w->counts->open, w->counts->open + 1, __ATOMIC_RELAXED);
+}
+
+static struct conn *
+conn_of(struct MHD_Connection *c)
+{
+	const union MHD_ConnectionInfo *i = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return i == NULL ? NULL : i->socket_context;
+}
+
+static void
+on_completed(void *ctx, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
+{
+	struct worker *w = ctx;
+	struct request *r = *state;
+	struct conn *n = conn_of(connection);
+
+	(void)code;
+	if (n != NULL) {
+		n->busy = 0;
+		n->since = w->now;
+	}
+	if (r == NULL)
+		return;
+	if (r->response != NULL)
+		MHD_destroy_response(r->response);
+	/* A request that ends while it waits for its block. */
+	if (r->slot >= 0)
+		w->slot[r->slot].request = NULL;
+	free(r);
+	*state = NULL;
+}
+
+static void
+log_access(struct MHD_Connection *c, const char *method, const char *url)
+{
+	const union MHD_ConnectionInfo *i = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	char host[INET6_ADDRSTRLEN] = "-";
+
+	if (i != NULL && i->client_addr->sa_family == AF_INET)
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)i->client_addr)->sin_addr, host, sizeof host);
+	else if (i != NULL && i->client_addr->sa_family == AF_INET6)
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)i->client_addr)->sin6_addr, host,
+		    sizeof host);
+	fprintf(stderr, "access: %s %.8s %.200s\n", host, method, url);
+}
+
+static int
+may_ask(struct worker *w, struct MHD_Connection *c)
+{
+	const union MHD_ConnectionInfo *i = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
+	return i == NULL || i->client_addr == NULL || limiter_take(w->limiter, i->client_addr, w->now);
+}
+
+static enum MHD_Result
+on_request(void *ctx, struct MHD_Connection *c, const char *url, const char *method, const char *version,
+    const char *body, size_t *body_len, void **state)
+{
+	struct worker *w = ctx;
+	struct request *r = *state;
+	struct conn *n;
+
+	(void)version;
+	(void)body;
+	if (r == NULL) {
+		/* The first call comes with the headers; an answer now would cost the connection. */
+		*state = r = calloc(1, sizeof *r);
+		if (r == NULL)
+			return MHD_NO;
+		r->slot = -1;
+		r->limited = !may_ask(w, c);
+		if (w->o->conf->access_log)
+			log_access(c, method, url);
+		return MHD_YES;
+	}
+	if (*body_len != 0) {
+		r->body += *body_len;
+		*body_len = 0; /* nobody reads it */
+		return r->body > BODY_MOST ? MHD_NO : MHD_YES;
+	}
+	n = conn_of(c);
+	if (n != NULL)
+		n->busy = 1;
+	if (r->response != NULL)
+		return MHD_queue_response(c, r->status, r->response);
+	if (r->limited) {
+		shared_add(w->counts, COUNT_LIMITED, 1);
+		return reply_say(c, MHD_HTTP_TOO_MANY_REQUESTS, "Too many requests from your address.\n");
+	}
+	return handle_request(w, c, url, method, r);
+}
+
+/* Percent signs in a path; a NUL or a slash among them would change what it names: such a path stays as it is, and names
+ * no file. */
+static size_t
+unescape(void *ctx, struct MHD_Connection *c, char *text)
+{
+	(void)ctx;
+	(void)c;
+	if (strstr(text, "%00") != NULL || strstr(text, "%2f") != NULL || strstr(text, "%2F") != NULL)
+		return strlen(text);
+	return MHD_http_unescape(text);
+}
+
+/* --- One thread --------------------------------------------------------------------------------------------------- */
+
+static void
+worker_free(struct worker *w)
+{
+	if (w == NULL)
+		return;
+	for (unsigned i = 0; i < w->ndaemons; i++)
+		MHD_stop_daemon(w->daemons[i]);
+	for (unsigned i = 0; i < WORKER_INFOS; i++)
+		if (w->infos[i].response != NULL)
+			MHD_destroy_response(w->infos[i].response);
+	place_free(w->place);
+	free(w->data);
+	free(w);
+}
+
+static struct MHD_Daemon *
+start_daemon(struct worker *w, int fd, unsigned share)
+{
+	const struct conf *conf = w->o->conf;
+	unsigned each = (conf->connections_per_address + share - 1) / share;
+	int own = dup(fd);
+	struct MHD_Daemon *d = own < 0 ? NULL : MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+	    on_request, w, MHD_OPTION_LISTEN_SOCKET, own, MHD_OPTION_CONNECTION_LIMIT,
+	    (conf->connections + share - 1) / share, MHD_OPTION_PER_IP_CONNECTION_LIMIT, each,
+	    MHD_OPTION_CONNECTION_TIMEOUT, conf->idle_timeout, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)conf->header_bytes + 4096, MHD_OPTION_CONNECTION_MEMORY_INCREMENT,
+	    (size_t)1024, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, w,
+	    MHD_OPTION_NOTIFY_COMPLETED, on_completed, w, MHD_OPTION_END);
+
+	if (d == NULL && own >= 0)
+		close(own);
+	return d;
+}
+
+static struct worker *
+worker_new(struct web *web, unsigned i, struct err *e)
+{
+	const struct web_options *o = web->o;
+	struct worker *w = calloc(1, sizeof *w);
+
+	if (w == NULL || (w->data = malloc((size_t)WORKER_BATCH * ERIS_LARGE)) == NULL) {
+		free(w);
+		err_set(e, "out of memory");
+		return NULL;
+	}
+	w->o = o;
+	w->counts = &o->shared->workers[i];
+	w->counts->open = 0;
+	w->limiter = web->limiter;
+	w->now = milliseconds();
+	w->place = place_new(o->cache, o->index, o->wrong, e);
+	for (unsigned s = 0; s < o->nsockets && w->place != NULL; s++) {
+		w->daemons[s] = start_daemon(w, o->sockets[s], web->n * o->nsockets);
+		if (w->daemons[s] == NULL) {
+			err_set(e, "the HTTP server does not start");
+			break;
+		}
+		w->ndaemons++;
+	}
+	if (w->place != NULL && w->ndaemons == o->nsockets)
+		return w;
+	worker_free(w);
+	return NULL;
+}
+
+/* A connection must bring a whole request within a time, however often it brings a byte: also one that is kept alive. */
+static void
+close_slow(struct worker *w)
+{
+	int64_t most = (int64_t)w->o->conf->request_timeout * 1000;
+
+	for (struct conn *n = w->conns; n != NULL; n = n->next)
+		if (!n->busy && w->now - n->since > most) {
+			/* The library sees its end, and closes it. */
+			shutdown(n->fd, SHUT_RDWR);
+			n->since = w->now;
+			shared_add(w->counts, COUNT_SLOW, 1);
+		}
+}
+
+static void
+turn(struct worker *w)
+{
+	struct pollfd p[CONF_LISTEN];
+
+	if (w->ndaemons > 1) {
+		for (unsigned i = 0; i < w->ndaemons; i++)
+			p[i] = (struct pollfd){ .events = POLLIN, .fd = MHD_get_daemon_info(w->daemons[i],
+			    MHD_DAEMON_INFO_EPOLL_FD)->listen_fd };
+		poll(p, w->ndaemons, TURN_MS);
+	}
+	for (unsigned i = 0; i < w->ndaemons; i++) {
+		MHD_run_wait(w->daemons[i], w->ndaemons == 1 ? TURN_MS : 0);
+		w->now = milliseconds();
+	}
+	blocks_encode(w);
+}
+
+struct start {
+	struct web *web;
+	struct worker *worker;
+};
+
+static void *
+run(void *arg)
+{
+	struct start *start = arg;
+	struct worker *w = start->worker;
+	struct web *web = start->web;
+	int64_t swept = w->now;
+	int leaving = 0;
+
+	free(start);
+	for (;;) {
+		turn(w);
+		if (w->now - swept >= TURN_MS) {
+			close_slow(w);
+			swept = w->now;
+		}
+		if (!__atomic_load_n(&web->leave, __ATOMIC_ACQUIRE))
+			continue;
+		if (!leaving) {
+			/* The socket itself stays open: somebody else goes on listening. */
+			for (unsigned i = 0; i < w->ndaemons; i++) {
+				int fd = MHD_quiesce_daemon(w->daemons[i]);
+
+				if (fd >= 0)
+					close(fd);
+			}
+			leaving = 1;
+		}
+		/* Idle connections have nothing to lose. */
+		for (struct conn *n = w->conns; n != NULL; n = n->next)
+			if (!n->busy && n->fd >= 0) {
+				shutdown(n->fd, SHUT_RDWR);
+				n->busy = 1;
+			}
+		if (w->conns == NULL || w->now >= web->leave_by)
+			return NULL;
+	}
+}
+
+/* --- All ------------------------------------------------------------------------------------------------------------ */
+
+static int
+start_threads(struct web *web, struct err *e)
+{
+	sigset_t all, old;
+	int rc = 0;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	while (rc == 0 && web->started < web->n) {
+		struct start *s = malloc(sizeof *s);
+
+		if (s == NULL) {
+			rc = ENOMEM;
+			break;
+		}
+		*s = (struct start){ web, web->workers[web->started] };
+		rc = pthread_create(&web->threads[web->started], NULL, run, s);
+		if (rc != 0)
+			free(s);
+		web->started += rc == 0;
+	}
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return rc == 0 ? 0 : err_sys(e, rc, "cannot start a thread");
+}
+
+static void
+wait_for_stop(const struct web_options *o)
+{
+	sigset_t block, old;
+
+	/* Between a look and the wait no signal gets lost. */
+	sigemptyset(&block);
+	sigaddset(&block, SIGTERM);
+	sigaddset(&block, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &block, &old);
+	while (!*o->stop)
+		sigsuspend(&old);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+int
+web_run(const struct web_options *o, int (*ready)(void *ctx, struct err *e), void *ctx, struct err *e)
+{
+	struct web web = { .o = o, .n = o->conf->threads };
+	int rc = 0;
+
+	if (o->conf->requests_per_second > 0 &&
+	    (web.limiter = limiter_new(o->conf->requests_per_second, o->conf->burst)) == NULL)
+		return err_set(e, "out of memory");
+	for (unsigned i = 0; i < web.n && rc == 0; i++)
+		if ((web.workers[i] = worker_new(&web, i, e)) == NULL)
+			rc = -1;
+	/* The lock is for all threads: it comes before them. */
+	if (rc == 0)
+		rc = ready(ctx, e);
+	if (rc == 0)
+		rc = start_threads(&web, e);
+	if (rc == 0)
+		wait_for_stop(o);
+	web.leave_by = milliseconds() + (int64_t)o->conf->drain_timeout * 1000;
+	__atomic_store_n(&web.leave, 1, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < web.started; i++)
+		pthread_join(web.threads[i], NULL);
+	for (unsigned i = 0; i < web.n; i++)
+		worker_free(web.workers[i]);
+	limiter_free(web.limiter);
+	return rc;
+}

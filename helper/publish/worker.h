@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Helper (publish): what one thread of the web server has, for its parts: web.c (connections), handle.c (requests),
+ * reply.c (answers), blocks.c (blocks), infos.c (narinfos). */
+#ifndef NARLOCK_PUBLISH_WORKER_H
+#define NARLOCK_PUBLISH_WORKER_H
+
+#include <microhttpd.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include "helper/publish/place.h"
+#include "helper/publish/web.h"
+
+/* Blocks that are encoded together: requests that came at the same time, four at once in the processor. */
+#define WORKER_BATCH 64
+/* Answers with narinfos that are kept for a second. */
+#define WORKER_INFOS 4096
+
+union address {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
+
+/* One connection. */
+struct conn {
+	struct conn *next, **link;
+	int fd;
+	int64_t since; /* milliseconds: when it began to be our turn to wait for a request */
+	int busy;      /* a request is being answered */
+};
+
+/* One request. */
+struct request {
+	int slot;                      /* of the batch, or -1 */
+	struct MHD_Response *response; /* when it is ready */
+	unsigned status;
+	size_t body;                   /* bytes of a body that nobody wanted */
+	int limited;
+};
+
+struct slot {
+	struct MHD_Connection *connection; /* NULL: free */
+	struct request *request;
+	struct place_job job;
+};
+
+struct kept_info {
+	int64_t hash, until; /* milliseconds */
+	struct MHD_Response *response;
+	char tag[24];
+	char date[40];
+};
+
+struct worker {
+	const struct web_options *o;
+	struct shared_worker *counts;
+	struct limiter *limiter;
+	struct MHD_Daemon *daemons[CONF_LISTEN];
+	unsigned ndaemons;
+	struct place *place;
+	struct conn *conns;
+	int64_t now; /* milliseconds, monotonic: at the beginning of this turn */
+	unsigned slots; /* in use */
+	struct slot slot[WORKER_BATCH];
+	uint8_t *data; /* WORKER_BATCH blocks */
+	struct kept_info infos[WORKER_INFOS];
+};
+
+/* --- reply.c ---------------------------------------------------------------------------------------------------- */
+
+enum MHD_Result reply_send(struct MHD_Connection *c, unsigned status, struct MHD_Response *r);
+/* A few words; TEXT is static. */
+enum MHD_Result reply_say(struct MHD_Connection *c, unsigned status, const char *text);
+/* Whether the client has what TAG names (If-None-Match), or nothing newer than DATE (If-Modified-Since; NULL: no date). */
+int reply_has_it(struct MHD_Connection *c, const char *tag, const char *date);
+enum MHD_Result reply_not_modified(struct worker *w, struct MHD_Connection *c, const char *tag, const char *cache);
+/* What of SIZE bytes is asked for: a status (200, 206, 416). */
+unsigned reply_part(struct MHD_Connection *c, uint64_t size, const char *tag, uint64_t *offset, uint64_t *length);
+enum MHD_Result reply_unsatisfiable(struct MHD_Connection *c, uint64_t size);
+/* Content-Type, ETag, ranges, Cache-Control (CACHE may be NULL). */
+void reply_describe(struct MHD_Response *r, unsigned status, const char *type, const char *tag, const char *cache,
+    uint64_t offset, uint64_t length, uint64_t size);
+/* "max-age=SECONDS", or NULL for 0. */
+const char *reply_age(char text[40], unsigned seconds);
+/* Seconds since the epoch as an HTTP date. */
+void reply_date(char text[40], int64_t seconds);
+
+/* --- handle.c --------------------------------------------------------------------------------------------------- */
+
+enum MHD_Result handle_request(struct worker *w, struct MHD_Connection *c, const char *url, const char *method,
+    struct request *r);
+
+/* --- blocks.c --------------------------------------------------------------------------------------------------- */
+
+/* A request for a block: an answer, or a slot of the batch, and the connection waits. */
+enum MHD_Result blocks_ask(struct worker *w, struct MHD_Connection *c, struct request *r);
+/* Encode the batch, and wake its connections up. */
+void blocks_encode(struct worker *w);
+
+/* --- infos.c ---------------------------------------------------------------------------------------------------- */
+
+enum MHD_Result infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part);
+enum MHD_Result infos_eris(struct worker *w, struct MHD_Connection *c, const char *part);
+
+/* --- limiter.c -------------------------------------------------------------------------------------------------- */
+
+struct limiter;
+/* limiter_new(rate, burst): requests a second of one address, and so many at once; for all threads. */
+struct limiter *limiter_new(unsigned rate, unsigned burst);
+void limiter_free(struct limiter *l);
+/* limiter_take(l, address, now): 1: go on; 0: too many.  L may be NULL: no limit. */
+int limiter_take(struct limiter *l, const struct sockaddr *address, int64_t now);
+
+#endif
