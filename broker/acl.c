@@ -135,33 +135,29 @@ int acl_load(struct acl *acl, const char *confdir, enum acl_origin *origin, stru
 
 int acl_create(const char *confdir, struct err *e)
 {
+	char fresh[PATH_MAX], path[PATH_MAX];
 	struct acl acl = { 0, NULL };
+	int fd = -1, rc = -1;
 	bool missing;
 	size_t len = 0;
 	char *text = from_signing_key(confdir, &len, &missing, e);
-	int dir = -1, fd = -1, rc = -1;
 
+	(void)snprintf(path, sizeof path, "%s/acl", confdir);
+	(void)snprintf(fresh, sizeof fresh, "%s/acl.narlock", confdir);
 	/* What is written must be what acl_load will read: a key file with anything odd in it ends here. */
-	if (!text || acl_parse(&acl, text, len, e) < 0)
-		goto done;
-	if ((dir = open(confdir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
-		rc = err_sys(e, errno, "cannot open %s", confdir);
-		goto done;
+	if (text && acl_parse(&acl, text, len, e) == 0) {
+		(void)unlink(fresh);
+		fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+		/* A link fails where a rename would replace a list that somebody wrote meanwhile. */
+		if (fd < 0 || file_write_all(fd, text, len) < 0 || fchmod(fd, 0644) < 0 ||
+		    (link(fresh, path) < 0 && errno != EEXIST))
+			rc = err_sys(e, errno, "cannot create %s", path);
+		else
+			rc = 0;
+		(void)unlink(fresh);
 	}
-	(void)unlinkat(dir, "acl.narlock", 0);
-	fd = openat(dir, "acl.narlock", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	/* A link fails where a rename would replace a list that somebody wrote meanwhile. */
-	if (fd < 0 || file_write_all(fd, text, len) < 0 || fchmod(fd, 0644) < 0 ||
-	    (linkat(dir, "acl.narlock", dir, "acl", 0) < 0 && errno != EEXIST))
-		rc = err_sys(e, errno, "cannot create %s/acl", confdir);
-	else
-		rc = 0;
-	(void)unlinkat(dir, "acl.narlock", 0);
-done:
 	if (fd >= 0)
 		close(fd);
-	if (dir >= 0)
-		close(dir);
 	acl_free(&acl);
 	free(text);
 	return rc;
