@@ -325,22 +325,10 @@ static void query(struct broker *b, char *line)
 		(void)cache_clean(&b->cache, time(NULL));
 }
 
-void agent_query(struct broker *b)
-{
-	struct input in = { 0 };
-	char *line;
-
-	while ((line = next_line(b, &in)) != NULL)
-		if (*line != '\0')
-			query(b, line);
-	free(in.buffer);
-}
-
 /* --- Substitute -------------------------------------------------------------------------------------------------- */
 
 static void command(struct broker *b, char *line)
 {
-	static const char not_found[] = "not-found\n";
 	char *verb = strsep(&line, " "), *path = strsep(&line, " "), *dest = strsep(&line, " ");
 
 	if (strcmp(verb, "substitute") != 0 || path == NULL || dest == NULL || line != NULL) {
@@ -350,16 +338,16 @@ static void command(struct broker *b, char *line)
 		substitute(b, path, dest);
 		return;
 	}
-	(void)file_write_all(FD_REPLIES, not_found, strlen(not_found));
+	file_print(FD_REPLIES, "not-found\n");
 }
 
-void agent_substitute(struct broker *b)
+void agent_run(struct broker *b, int substituting)
 {
 	struct input in = { 0 };
 	char *line;
 
 	while ((line = next_line(b, &in)) != NULL)
 		if (*line != '\0')
-			command(b, line);
+			(substituting ? command : query)(b, line);
 	free(in.buffer);
 }

@@ -5,9 +5,8 @@
 
 struct broker;
 
-/* agent_query(b), agent_substitute(b): obey the commands on descriptor 0 until it ends.  Nothing that a command brings
- * ends the process: guix-daemon would die of SIGPIPE at its next command. */
-void agent_query(struct broker *b);
-void agent_substitute(struct broker *b);
+/* agent_run(b, substituting): obey the commands of --query or --substitute on descriptor 0 until it ends.  Nothing that a
+ * command brings ends the process: guix-daemon would die of SIGPIPE at its next command. */
+void agent_run(struct broker *b, int substituting);
 
 #endif

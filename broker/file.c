@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Broker: small file helpers. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -109,4 +112,34 @@ int file_write_all(int fd, const void *buf, size_t len)
 		len -= (size_t)n;
 	}
 	return 0;
+}
+
+void file_print(int fd, const char *fmt, ...)
+{
+	char text[FILE_PRINT];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	if (n > 0 && (size_t)n < sizeof text)
+		(void)file_write_all(fd, text, (size_t)n);
+}
+
+unsigned file_sweep(int dirfd, unsigned look, unsigned most, int (*remove_old)(int dirfd, const char *name, const void *arg),
+		    const void *arg)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	const struct dirent *d;
+	unsigned removed = 0;
+
+	for (unsigned i = 0; dir != NULL && i < look && removed < most && (d = readdir(dir)) != NULL; i++)
+		removed += (unsigned)remove_old(dirfd, d->d_name, arg);
+	if (dir != NULL)
+		closedir(dir);
+	else if (fd >= 0)
+		close(fd);
+	return removed;
 }

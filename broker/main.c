@@ -269,9 +269,6 @@ int main(int argc, char **argv)
 		(void)snprintf(b.refusal, sizeof b.refusal, "%s", e.text);
 	if (strcmp(a.mode, "self-check") == 0)
 		return selfcheck(&b, &c, a.urls);
-	if (strcmp(a.mode, "query") == 0)
-		agent_query(&b);
-	else
-		agent_substitute(&b);
+	agent_run(&b, strcmp(a.mode, "substitute") == 0);
 	return b.refusal[0] != '\0' ? 2 : 0;
 }

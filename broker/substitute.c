@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -321,20 +320,6 @@ static int run(struct broker *b, struct job *j)
 
 /* --- The answer ------------------------------------------------------------------------------------------------------- */
 
-static void reply(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-static void reply(const char *fmt, ...)
-{
-	char line[256];
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	(void)file_write_all(FD_REPLIES, line, (size_t)n); /* one write: the daemon takes what one read gives */
-}
-
 static void record(struct broker *b, const struct job *j, const char *verdict)
 {
 	const struct narinfo *ni = &j->found.auth.ni;
@@ -393,7 +378,7 @@ static void answer(struct broker *b, struct job *j, int rc)
 				(unsigned long long)j->missed, (unsigned long long)j->repaired, (unsigned long long)j->reinserted);
 		nixbase32_encode(want, j->found.auth.ni.nar_hash, 32);
 		record(b, j, "success"); /* before the answer: the daemon may kill us right after it */
-		reply("success sha256:%s %llu\n", want, (unsigned long long)j->found.auth.ni.nar_size);
+		file_print(FD_REPLIES, "success sha256:%s %llu\n", want, (unsigned long long)j->found.auth.ni.nar_size);
 		return;
 	}
 	log_say("%s: %s", j->path, j->why.text);
@@ -401,11 +386,11 @@ static void answer(struct broker *b, struct job *j, int rc)
 		nixbase32_encode(want, j->wanted, 32);
 		nixbase32_encode(got, j->digest, 32);
 		record(b, j, "hash-mismatch");
-		reply("hash-mismatch sha256 %s %s\n", want, got);
+		file_print(FD_REPLIES, "hash-mismatch sha256 %s %s\n", want, got);
 		return;
 	}
 	record(b, j, "not-found");
-	reply("not-found\n");
+	file_print(FD_REPLIES, "not-found\n");
 }
 
 void substitute(struct broker *b, const char *path, const char *dest)

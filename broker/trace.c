@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Broker: what the client sees of a download: `@ download-...' lines, or a progress bar. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,22 +11,6 @@
 #define INTERVAL_MS 200
 /* Changes of the source that are told of one item. */
 #define MAX_TOLD 8
-
-/* One write a line: several agents share the client's terminal.  A line that does not fit is left out. */
-static void put(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-static void put(const char *fmt, ...)
-{
-	char line[LIMIT_PATH + 2 * LIMIT_URL + 128];
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	if (n > 0 && (size_t)n < sizeof line)
-		(void)file_write_all(FD_LOG, line, (size_t)n);
-}
 
 /* Copy URL without the part between "//" and "@" of its authority. */
 static void redact(char *out, size_t size, const char *url)
@@ -62,9 +45,16 @@ void trace_begin(struct broker *b, const char *dest)
 	b->trace = (struct trace){ .dest = dest };
 }
 
+static const char *size_text(const struct trace *t, char text[24])
+{
+	(void)snprintf(text, 24, t->size > 0 ? "%llu" : "-", (unsigned long long)t->size);
+	return text;
+}
+
 void trace_started(struct broker *b, const struct place *place, uint64_t size)
 {
 	struct trace *t = &b->trace;
+	char text[24];
 
 	trace_url(t->url, sizeof t->url, b->options.urls[place->server], place->url);
 	log_clean(t->url);
@@ -73,21 +63,15 @@ void trace_started(struct broker *b, const struct place *place, uint64_t size)
 	t->started = 1;
 	t->begin = crew_now();
 	t->last = t->begin;
-	if (!b->options.traces)
-		return;
-	if (t->size > 0)
-		put("@ download-started %s %s %llu\n", t->dest, t->url, (unsigned long long)t->size);
-	else
-		put("@ download-started %s %s -\n", t->dest, t->url);
+	if (b->options.traces)
+		file_print(FD_LOG, "@ download-started %s %s %s\n", t->dest, t->url, size_text(t, text));
 }
 
 static void progress_line(const struct trace *t, uint64_t bytes)
 {
-	if (t->size > 0)
-		put("@ download-progress %s %s %llu %llu\n", t->dest, t->url, (unsigned long long)t->size,
-		    (unsigned long long)bytes);
-	else
-		put("@ download-progress %s %s - %llu\n", t->dest, t->url, (unsigned long long)bytes);
+	char text[24];
+
+	file_print(FD_LOG, "@ download-progress %s %s %s %llu\n", t->dest, t->url, size_text(t, text), (unsigned long long)bytes);
 }
 
 /* " name from host  12.3MiB  4.5MiB/s [####    ]  45.0%" in the width of the terminal. */
@@ -113,7 +97,7 @@ static void bar(const struct broker *b, uint64_t bytes)
 	n = (int)columns - 1 - (int)strlen(right);
 	room = n - 1 - (int)strlen(from); /* a name that is long is cut, not what comes behind it */
 	(void)snprintf(left, sizeof left, " %.*s%s", room > 0 ? room : 0, base, from);
-	put("\r\033[K%-*.*s%s", n, n, left, right);
+	file_print(FD_LOG, "\r\033[K%-*.*s%s", n, n, left, right);
 }
 
 void trace_progress(struct broker *b, uint64_t bytes, const char *source)
@@ -146,11 +130,12 @@ void trace_end(struct broker *b, uint64_t bytes, int good)
 		return;
 	if (b->options.traces && good) {
 		progress_line(t, bytes);
-		put("@ download-succeeded %s %s %llu\n", t->dest, t->url, (unsigned long long)(t->size > 0 ? t->size : bytes));
+		file_print(FD_LOG, "@ download-succeeded %s %s %llu\n", t->dest, t->url,
+			   (unsigned long long)(t->size > 0 ? t->size : bytes));
 	} else if (!b->options.traces) {
 		bar(b, bytes);
-		put("\n");
+		file_print(FD_LOG, "\n");
 	}
-	put("\n");
+	file_print(FD_LOG, "\n");
 	t->started = 0;
 }
