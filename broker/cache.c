@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Broker: narinfos that were verified, kept over time. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -141,26 +139,14 @@ void cache_entry_free(struct cache_entry *entry)
 	memset(entry, 0, sizeof *entry);
 }
 
-/* Remove what expired long ago, within the limits of one run; takes FD, the directory. */
-static unsigned clean(int fd, time_t now)
+/* What expired long ago goes.  Temporary files that a killed writer left, too: their time is that of writing. */
+static int remove_old(int dir, const char *name, const void *now)
 {
-	DIR *dir = fdopendir(fd);
-	struct dirent *d;
 	struct stat st;
-	unsigned removed = 0;
 
-	if (!dir) {
-		close(fd);
-		return 0;
-	}
-	for (int n = 0; n < LIMIT_CACHE_LOOK && removed < LIMIT_CACHE_UNLINK && (d = readdir(dir)); n++)
-		/* Temporary files that a killed writer left go too: their time is that of writing. */
-		if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-		    st.st_mtime < now - KEEP_EXPIRED && strcmp(d->d_name, stamp_name) != 0 &&
-		    unlinkat(fd, d->d_name, 0) == 0)
-			removed++;
-	closedir(dir);
-	return removed;
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	    st.st_mtime < *(const time_t *)now - KEEP_EXPIRED && strcmp(name, stamp_name) != 0 &&
+	    unlinkat(dir, name, 0) == 0;
 }
 
 unsigned cache_clean(const struct cache *cache, time_t now)
@@ -168,16 +154,14 @@ unsigned cache_clean(const struct cache *cache, time_t now)
 	struct timespec times[2] = { { .tv_sec = now }, { .tv_sec = now } };
 	struct stat st;
 	unsigned removed = 0;
-	int dir, lock = openat(cache->dir, stamp_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int stamp = openat(cache->dir, stamp_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
-	if (lock < 0)
-		return 0;
-	/* The stamp's time is that of the last run; a new one is empty. */
-	if (flock(lock, LOCK_EX | LOCK_NB) == 0 && fstat(lock, &st) == 0 &&
+	/* The stamp's time is that of the last run; a new one is empty.  Two at once would do no harm. */
+	if (stamp >= 0 && fstat(stamp, &st) == 0 &&
 	    (st.st_size == 0 || st.st_mtime > now || st.st_mtime <= now - CLEAN_EVERY) &&
-	    write(lock, "+", st.st_size == 0) >= 0 && futimens(lock, times) == 0 &&
-	    (dir = openat(cache->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0)
-		removed = clean(dir, now);
-	close(lock);
+	    write(stamp, "+", st.st_size == 0) >= 0 && futimens(stamp, times) == 0)
+		removed = file_sweep(cache->dir, LIMIT_CACHE_LOOK, LIMIT_CACHE_UNLINK, remove_old, &now);
+	if (stamp >= 0)
+		close(stamp);
 	return removed;
 }

@@ -51,9 +51,8 @@ int cache_put(struct cache *cache, const char *url, const char *hash_part, time_
 
 void cache_entry_free(struct cache_entry *entry);
 
-/* cache_clean(cache, now): remove entries that expired more than 30 days ago.  Does nothing when another
- * process is at it, or when the last run is less than 5 days old; bounded by LIMIT_CACHE_LOOK and
- * LIMIT_CACHE_UNLINK.  Returns the number of files removed. */
+/* cache_clean(cache, now): remove entries that expired more than 30 days ago.  Does nothing when the last run is less
+ * than 5 days old; bounded by LIMIT_CACHE_LOOK and LIMIT_CACHE_UNLINK.  Returns the number of files removed. */
 unsigned cache_clean(const struct cache *cache, time_t now);
 
 #endif

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Broker: what `info' told the daemon, for the agent that will install it. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,34 +102,19 @@ static int make_name(char *out, size_t size, int pid, struct err *e)
 }
 
 /* Is NAME the directory of a process that is gone?  One just written may be of another pid namespace. */
-static bool is_stale(int dir, const char *name)
+static int remove_stale(int dir, const char *name, const void *arg)
 {
-	char current[NAME_SIZE];
+	char current[NAME_SIZE] = "";
 	struct stat st;
 	struct err e;
 	int pid;
 
+	(void)arg;
 	if (sscanf(name, "%d-", &pid) != 1 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    st.st_mtime > time(NULL) - STALE_AGE)
-		return false;
-	if (make_name(current, sizeof current, pid, &e) < 0)
-		return e.code == ENOENT || e.code == ESRCH;
-	return strcmp(name, current) != 0;
-}
-
-static void clean(int dirfd)
-{
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	struct dirent *d;
-
-	for (int i = 0, removed = 0; dir && i < LIMIT_RECORD_LOOK && removed < LIMIT_RECORD_CLEAN && (d = readdir(dir)); i++)
-		if (is_stale(dirfd, d->d_name))
-			removed += remove_tree(dirfd, d->d_name, NULL) == 0;
-	if (dir)
-		closedir(dir);
-	else if (fd >= 0)
-		close(fd);
+	    st.st_mtime > time(NULL) - STALE_AGE ||
+	    (make_name(current, sizeof current, pid, &e) < 0 && e.code != ENOENT && e.code != ESRCH))
+		return 0;
+	return strcmp(name, current) != 0 && remove_tree(dir, name, NULL) == 0;
 }
 
 int record_open(struct record *rec, int dir, pid_t parent, struct err *e)
@@ -141,7 +124,7 @@ int record_open(struct record *rec, int dir, pid_t parent, struct err *e)
 	*rec = (struct record){ .dir = -1 };
 	if (make_name(name, sizeof name, parent, e) < 0 || (rec->dir = file_subdir(dir, name, 0700, e)) < 0)
 		return -1;
-	clean(dir);
+	(void)file_sweep(dir, LIMIT_RECORD_LOOK, LIMIT_RECORD_CLEAN, remove_stale, NULL);
 	return 0;
 }
 

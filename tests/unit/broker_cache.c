@@ -242,12 +242,6 @@ static void cleaning(void **state)
 	assert_int_equal(cache_clean(&cache, NOW + 29 * DAY), 0);
 	assert_int_equal(cache_clean(&cache, NOW + 31 * DAY), 0);
 	assert_int_equal(count_files(), 3);
-	/* Another process is at it. */
-	snprintf(temp, sizeof temp, "%s/last-cleanup", dir_name);
-	fd = open(temp, O_RDWR | O_CLOEXEC);
-	assert_int_equal(flock(fd, LOCK_EX), 0);
-	assert_int_equal(cache_clean(&cache, NOW + 34 * DAY), 0);
-	close(fd);
 	assert_int_equal(cache_clean(&cache, NOW + 34 * DAY), 2);
 	assert_int_equal(look(URL, H1, NOW, "", CACHE_AUTHORISED), '-');
 	assert_int_equal(look(URL, H2, NOW + 70 * DAY, "newer", CACHE_AUTHORISED), 'e');
