@@ -412,6 +412,7 @@ once(const struct arguments *a, const struct conf *c, const char *file)
 		logline("%s", e.text);
 		return EXIT_FAILED;
 	}
+	(void)setenv("RES_OPTIONS", "timeout:3 attempts:2", 0);
 	resolve_all(f, journal);
 	if (lock(&e) != 0 || (r.net = net_new(f, &e)) == NULL) {
 		logline("%s", e.text);

@@ -558,7 +558,7 @@ on_encoded(void *ctx, const struct encode_block *b, struct err *e)
 	struct want *w;
 
 	if (m->collect) {
-		if (add(m, b->pair->ref, NO_LEAF) == 0)
+		if (add(m, b->pair->ref, b->level == 0 ? b->offset / m->cap.block_size : NO_LEAF) == 0)
 			return 0;
 		*e = m->error;
 		return -1;
@@ -692,13 +692,25 @@ collect(struct mend *m)
 	return rc;
 }
 
+/* Is it worth to ask for single leaves?  Not if nodes are missing, too, or much of the nar. */
+static int
+ranges_do(struct mend *m)
+{
+	if (m->cap.block_size != ERIS_LARGE || (!m->entry->all && walk(m) != 0))
+		return 0;
+	for (size_t i = 0; i < m->n; i++)
+		if (!m->wants[i].there && m->wants[i].leaf == NO_LEAF)
+			return 0;
+	return !m->entry->all || left(m) <= m->n / 4;
+}
+
 static void
 repair(struct mend *m)
 {
 	ask_servers(m);
 	if (left(m) == 0 || m->away || m->entry->nurls == 0)
 		return;
-	if (m->cap.block_size == ERIS_LARGE && (m->entry->all || walk(m) == 0))
+	if (ranges_do(m))
 		(void)each_url(m, try_ranges);
 	if (left(m) > 0 && !m->away)
 		(void)each_url(m, try_whole);
