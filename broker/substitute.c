@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "broker/broker.h"
+#include "broker/crypto.h"
 #include "broker/file.h"
 #include "broker/log.h"
 #include "broker/nixbase32.h"
@@ -334,13 +335,13 @@ static void record(struct broker *b, const struct job *j, const char *verdict)
 		audit_text(&l, "destination", j->dest);
 	if (j->found.auth.text != NULL) {
 		nixbase32_encode(hash, ni->nar_hash, 32);
-		for (int i = 0; i < 32; i++)
-			(void)snprintf(key + 2 * i, 3, "%02x", j->found.key[i]);
+		crypto_hex(key, j->found.key, 32);
 		audit_text(&l, "nar_hash", hash);
 		audit_number(&l, "nar_size", ni->nar_size);
 		audit_text(&l, "key", key);
 		trace_url(url, sizeof url, b->options.urls[j->found.auth.server], "");
-		audit_text(&l, "narinfo_source", j->found.stale ? "cache, expired" : j->found.auth.cached ? "cache" : "server");
+		audit_text(&l, "narinfo_source", j->found.stale ? "cache, expired" : j->found.auth.cached ? "cache" :
+			   b->options.kinds[j->found.auth.server] == SERVER_INDEX ? "index" : "server");
 		audit_text(&l, "narinfo_server", url);
 	}
 	if (j->used.url[0] != '\0') {

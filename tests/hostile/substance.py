@@ -305,6 +305,24 @@ def expired_cache(machine):
     check(q.info(item) == [], "an expired entry of a key that was removed serves")
 
 
+def expired_blocks(machine):
+    """The same with a narinfo that names blocks, and the real fetcher: nobody has them, so nothing is promised."""
+    m = machine(conf="ipfs = /ip4/127.0.0.1/tcp/1\n")
+    server = Server()
+    one, two = m.item("one", extra=f"ERIS: urn:eris:{'A' * 106}\n"), m.item("two")
+    for item in (one, two):
+        url = item.serve(server, m.name, headers={"Cache-Control": "max-age=1"})
+    check(len(m.agent("query", url).info(one, two)) == 2, "cold info")
+    server.shutdown()
+    server.server_close()
+    time.sleep(2.1)
+    q = m.agent("query", url)
+    for command in ("have", "info", "info"):
+        got = [i if command == "have" else i[0] for i in q.info(one, two, command=command)]
+        check(got == [two.path], f"{command}: {got}; log: {q.log!r}")
+    check(not m.audit("helper-killed") and q.alive(), f"{m.audit()}")
+
+
 def mirror(machine):
     """The first server signs nothing, adds a Deriver and has the nar; the second is authorised."""
     m = machine()
@@ -412,6 +430,7 @@ def cases():
     yield "word: warm info verifies nothing", warm_info
     yield "word: a changed cache entry", tampered_cache
     yield "word: expired entry when the server is down", expired_cache
+    yield "word: expired entry of blocks", expired_blocks
     yield "word: unsigned mirror first", mirror
     yield "word: unauthenticated is ignored", unauthenticated
     yield "protocol: no descriptor 4", no_replies
