@@ -25,6 +25,7 @@ DELAYS = (0, 20, 100)
 API, SWARM, NGINX, ERIS = 5001, 4001, 8080, 8081
 PER_WAY = 3         # seconds for ways that take one block after the other
 PER_BULK = 8        # for the others
+PER_CAT = 20        # js-ipfs writes nothing for long, and may not survive that its client leaves then
 PER_NAR = 30        # narlock has to bring the whole nar
 EACH = 120          # connections that `narlock-eris serve' takes from one address are 128
 DEAD = "http://127.0.0.1:9"
@@ -339,10 +340,10 @@ def bulk_rows(kind, node, where, ms, space, api, cat, export, runs):
     how = " (the program)" if kind == "kubo" else ""
     for chunk, cid in cat.unixfs.items():
         row(where, ms, f"ipfs cat, blocks of {chunk >> 10} KiB{how}", runs, (lambda: command(space, node, to, "cat", cid))
-            if kind == "kubo" else lambda: curl(space, f"{api}/api/v0/cat?arg={cid}", True))
+            if kind == "kubo" else lambda: curl(space, f"{api}/api/v0/cat?arg={cid}", True, limit=PER_CAT))
     row(where, ms, f"ipfs dag export, the same blocks{how}", runs,
         (lambda: command(space, node, to, "dag", "export", "--progress=false", export.manifest)) if kind == "kubo" else
-        lambda: curl(space, f"{api}/api/v0/dag/export?arg={export.manifest}", True, limit=PER_BULK if where == "local" else 5))
+        lambda: curl(space, f"{api}/api/v0/dag/export?arg={export.manifest}", True, limit=PER_BULK if where == "local" else PER_WAY))
 
 def local_rows(kind, b, servers, ms, c):
     space, host = (there, "127.0.0.1") if ms == 0 else (here, link.address)
