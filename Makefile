@@ -189,7 +189,7 @@ endef
 $(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/obj,-pie)))
 $(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/asan,$(SANITIZE))))
 
-unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy $(B)/bin/narlock-eris $(B)/bin/narlock-publish
+unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(B)/bin/narlock-heal
 	tests/run-units '$(B)/obj/tests' $(UNIT_SCRIPTS)
 asan: $(UNIT:%=$(B)/asan/tests/%) $(B)/mkpolicy
 	tests/run-units '$(B)/asan/tests'

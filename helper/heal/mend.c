@@ -20,7 +20,7 @@
 #define HAS_MS 500
 /* After a chunk of which most is missing, so many chunks are taken for missing without a question: putting what
  * is there already costs less than to ask for what is not. */
-#define LEAP 8
+#define LEAP 16
 /* Leaves of one Range request, 1 MiB, and holes that are read along. */
 #define RUN 32
 #define GAP 1

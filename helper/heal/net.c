@@ -12,7 +12,7 @@
 #include "helper/heal/net.h"
 
 /* Questions at a time. */
-#define SLOTS 32
+#define SLOTS 64
 /* A put, and a file, that does not move for so long has failed. */
 #define PUT_STALL_MS 60000
 /* An answer to a question may take so much longer than the daemon was told to look. */
