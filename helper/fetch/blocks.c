@@ -38,6 +38,9 @@
 #define STREAM_PATIENCE_MS 400
 /* A block of the stream that nobody wants after so many more leaves were read will never be wanted. */
 #define STREAM_AHEAD 64
+/* Blocks that a second place brought while IPFS was still looking for them, kept until it has said whether it has
+ * them. */
+#define DOUBTS 16
 /* A daemon that did not answer in the middle of a nar is left alone for so long. */
 #define SILENT_MS 60000
 
@@ -60,6 +63,13 @@ struct ask {
 	uint8_t source; /* of the scheduler */
 	uint64_t index; /* of a leaf; where it is asked of a file */
 	uint8_t ref[ERIS_REF];
+};
+
+struct doubt {
+	uint32_t id;   /* of the request to IPFS, which goes on */
+	uint64_t since;
+	uint8_t ref[ERIS_REF];
+	uint8_t *data; /* block_size bytes; NULL: unused */
 };
 
 /* What a source of the scheduler is. */
@@ -106,6 +116,7 @@ struct blocks {
 	uint64_t full_at;
 	uint8_t recent[RECENT][ERIS_REF];
 
+	struct doubt doubts[DOUBTS];
 	uint8_t again;            /* 0: not yet; 1: under way; 2: over */
 	uint8_t insists;
 	uint64_t begun, progress; /* milliseconds */
@@ -205,8 +216,8 @@ ipfs_fails(const struct blocks *b)
 		if (b->origins[i].from != FROM_IPFS)
 			continue;
 		sched_figures(b->sched, i, &s);
-		if (s.health == SCHED_USABLE || s.health == SCHED_NEW)
-			return 0;
+		if (s.health == SCHED_USABLE || s.health == SCHED_NEW || (s.health == SCHED_BYPASSED && s.missed + s.late == 0))
+			return 0; /* one that is only slow would have had it */
 		some |= s.health == SCHED_BYPASSED || s.health == SCHED_DEAD;
 	}
 	return some;
@@ -227,16 +238,76 @@ name_of(const struct blocks *b, const struct origin *o)
 	return o->from == FROM_RANGE ? b->files[o->at].name : b->fetch->blocks->sources[o->at].name;
 }
 
-/* IPFS is still looking for it.  Whether it would have found it nobody will know: it counts as missed, or a block that is
- * nowhere would stay so just because it was asked for at a second place in time. */
-static int
-ipfs_looks(const struct blocks *b, const struct want *w)
+/* --- Doubts: blocks that IPFS may or may not have missed --------------------------------------------------- */
+
+static struct doubt *
+doubt_of(struct blocks *b, uint32_t id)
 {
-	for (size_t i = 0; i < 2 * WANTS; i++)
-		if (b->asks[i].active && b->origins[b->asks[i].source].from == FROM_IPFS &&
-		    memcmp(b->asks[i].ref, w->ref, ERIS_REF) == 0)
-			return 1;
+	for (unsigned i = 0; i < DOUBTS; i++)
+		if (b->doubts[i].data != NULL && b->doubts[i].id == id)
+			return &b->doubts[i];
+	return NULL;
+}
+
+/* If IPFS is still looking for it, its answer is waited for: 0.  1: it is not; -1: it is, but there is no room to keep the
+ * block until then. */
+static int
+doubt(struct blocks *b, const struct want *w, const uint8_t *data)
+{
+	const struct ask *a = b->asks, *end = b->asks + 2 * WANTS;
+	struct doubt *d = b->doubts;
+
+	while (a < end && (!a->active || b->origins[a->source].from != FROM_IPFS ||
+	    memcmp(a->ref, w->ref, ERIS_REF) != 0))
+		a++;
+	while (d < b->doubts + DOUBTS && d->data != NULL)
+		d++;
+	if (a == end)
+		return 1;
+	if (d == b->doubts + DOUBTS || (d->data = malloc(b->o.cap.block_size)) == NULL)
+		return -1;
+	d->id = a->id;
+	d->since = b->fetch->now;
+	memcpy(d->ref, w->ref, ERIS_REF);
+	memcpy(d->data, data, b->o.cap.block_size);
 	return 0;
+}
+
+static void
+settle(struct blocks *b, struct doubt *d, int missed)
+{
+	if (missed)
+		heal_missed(b->fetch, d->ref);
+	heal_block(b->fetch, d->ref, d->data, b->o.cap.block_size);
+	free(d->data);
+	d->data = NULL;
+}
+
+/* What IPFS does not say in time counts as missed: else a block that is nowhere would stay so. */
+static void
+settle_late(struct blocks *b, uint64_t ms)
+{
+	for (unsigned i = 0; i < DOUBTS; i++) {
+		struct doubt *d = &b->doubts[i];
+
+		if (d->data == NULL || b->fetch->now < d->since + ms)
+			continue;
+		blockpool_stop(b->fetch, d->id);
+		settle(b, d, 1);
+	}
+}
+
+/* W came from elsewhere: tell what IPFS needs to be given. */
+static void
+heal(struct blocks *b, const struct want *w, const uint8_t *data, size_t len)
+{
+	int doubts = w->missed || ipfs_fails(b) ? -1 : doubt(b, w, data);
+
+	if (doubts == 0)
+		return;
+	if (doubts < 0)
+		heal_missed(b->fetch, w->ref);
+	heal_block(b->fetch, w->ref, data, len);
 }
 
 /* The right block for W, from there.  W is gone after this call. */
@@ -244,11 +315,8 @@ static void
 arrived(struct blocks *b, struct want *w, const struct origin *o, const uint8_t *data, size_t len)
 {
 	note_from(b, o->from, name_of(b, o));
-	if (o->from == FROM_BLOCKS || o->from == FROM_RANGE) {
-		if (w->missed || ipfs_looks(b, w) || ipfs_fails(b))
-			heal_missed(b->fetch, w->ref);
-		heal_block(b->fetch, w->ref, data, len);
-	}
+	if (o->from == FROM_BLOCKS || o->from == FROM_RANGE)
+		heal(b, w, data, len);
 	memcpy(recent_of(b, w->ref), w->ref, ERIS_REF);
 	remove_want(b, w);
 }
@@ -309,6 +377,20 @@ judge(struct blocks *b, struct blockpool_end *end)
 	answer(b, a, outcome_of(j.verdict), j.retry_ms, j.why);
 }
 
+static void
+judge_doubt(struct blocks *b, const struct blockpool_end *end)
+{
+	const struct block_source *s = &b->fetch->blocks->sources[end->ask.source];
+	struct ask *a = &b->asks[end->ask.id & 0xffff];
+	struct rpc_judgement j;
+
+	rpc_judge(&j, &s->at, RPC_GET, end->ask.ref, end->ask.block_size, &end->reply);
+	source_judged(b->fetch, end->ask.source, j.verdict, j.why);
+	if (a->active && a->id == end->ask.id)
+		answer(b, a, outcome_of(j.verdict), j.retry_ms, j.why);
+	settle(b, doubt_of(b, end->ask.id), j.verdict != RPC_BLOCK);
+}
+
 static int
 looks_good(const struct blockpool_end *end)
 {
@@ -324,12 +406,15 @@ give_batch(struct blocks *b, struct blockpool_end *ends, size_t n)
 	struct err e;
 
 	for (size_t i = 0; i < n; i++)
-		if (looks_good(&ends[i])) {
+		if (doubt_of(b, ends[i].ask.id) != NULL) {
+			judge_doubt(b, &ends[i]);
+		} else if (looks_good(&ends[i])) {
 			at[m] = i;
 			given[m++] = (struct decode_given){ .ref = ends[i].ask.ref, .block = ends[i].reply.body,
 				.len = ends[i].reply.len };
-		} else
+		} else {
 			judge(b, &ends[i]);
+		}
 	if (m > 0 && b->state != BLOCKS_BROKEN && decode_give(b->decode, given, m, &e) != 0)
 		broken(b, &e);
 	for (size_t i = 0; i < m && b->state != BLOCKS_BROKEN; i++) {
@@ -693,9 +778,9 @@ stop_asks(struct blocks *b)
 		a->active = 0;
 		if (w != NULL && o->from == FROM_IPFS) /* still wanted: it was late */
 			w->missed = 1;
-		if (o->from != FROM_RANGE)
+		if (o->from != FROM_RANGE && doubt_of(b, id) == NULL)
 			blockpool_stop(b->fetch, id);
-		else if (b->files[o->at].get != NULL)
+		else if (o->from == FROM_RANGE && b->files[o->at].get != NULL)
 			rangeget_drop(b->files[o->at].get, a->index);
 	}
 }
@@ -801,6 +886,7 @@ blocks_pump(struct blocks *b)
 		return b->state;
 	add_sources(b);
 	take_answers(b);
+	settle_late(b, b->fetch->blocks->block_ms);
 	fill(b);
 	pump_stream(b);
 	pump_files(b);
@@ -1019,6 +1105,8 @@ blocks_free(struct blocks *b)
 {
 	if (b == NULL)
 		return;
+	if (b->sched != NULL)
+		settle_late(b, 0);
 	remember(b);
 	blockpool_stop_all(b->fetch);
 	again_end(b->fetch);

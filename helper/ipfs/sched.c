@@ -17,6 +17,8 @@
 #define HOLD_ROUNDS 16
 #define FAR_SLOWER 8
 #define STREAM_HOLD_MS 250
+/* Below this a slow answer is noise: asking elsewhere costs more than it gains. */
+#define HEDGE_MIN_MS 50
 
 enum request_state { FREE, FLYING, CANCELLED };
 
@@ -648,9 +650,12 @@ hedge_at(const struct sched *s, const struct slot *b)
 		return UINT64_MAX;
 	if (o->answers < ANSWERS)
 		usual = s->deadline_ms / 2;
+	if (usual < HEDGE_MIN_MS)
+		usual = HEDGE_MIN_MS;
 	return r->since + usual + 1;
 }
 
+/* Of the earliest stage that has one. */
 static int
 second_source(const struct sched *s, const struct slot *b, uint64_t now)
 {
@@ -661,7 +666,8 @@ second_source(const struct sched *s, const struct slot *b, uint64_t now)
 		const struct source *o = &s->sources[i];
 
 		if (i != first && can_have(o, b, i) && !passed_over(o, now) && has_room(o) &&
-		    (best < 0 || cost(o) < cost(&s->sources[best])))
+		    (best < 0 || o->is.stage < s->sources[best].is.stage ||
+		    (o->is.stage == s->sources[best].is.stage && cost(o) < cost(&s->sources[best]))))
 			best = (int)i;
 	}
 	return best;

@@ -21,8 +21,8 @@
  *  - A request that is not answered in time ends: the deadline is the configured one, or less (never below
  *    SCHED_DEADLINE_MIN_MS) once the usual latency is known and another source may have the block.  It goes
  *    to the next source.
- *  - The longest unanswered request that is slower than usual is asked at a second source as well; of 100
- *    blocks asked for at most 3.
+ *  - The longest unanswered request that is slower than usual, and takes 50 ms at least, is asked at a second source
+ *    as well, of the earliest stage that has one; of 100 blocks asked for at most 3.
  *  - A source that misses 16 times in a row or 3 of 4 times, that lets 8 deadlines pass in a row and has
  *    brought no block for half of the configured one, that is busy 8 times in a row, or has an eighth of
  *    the rate of another one (if that one's stage is later: and less than SCHED_SLOW) is bypassed, and
