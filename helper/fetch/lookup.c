@@ -30,6 +30,9 @@
 /* Requests in a row that a server leaves unanswered before it counts as dead. */
 #define MAX_SILENT 4
 
+/* An index has so long to answer (milliseconds): nobody needs one. */
+#define INDEX_LOOKUP_MS 5000
+
 #define NEGATIVE_TTL 120
 #define BAKING_TTL 300
 #define DEAD_TTL 60
@@ -60,6 +63,7 @@ struct flight {
 	uint8_t too_big;
 	char *body;
 	size_t len, room;
+	uint64_t started;
 	struct index_answer index; /* FLIGHT_ROOT: what the index has said */
 	size_t group;              /* the next group of it to try */
 	struct rootget *root;
@@ -560,6 +564,7 @@ start_one(struct fetch *f, struct line *line)
 	fl->big = fl->lookup->big;
 	f->lookups->big += fl->big;
 	fl->transfer.redirects = 0;
+	fl->started = f->now;
 	line->flights++;
 	f->lookups->running++;
 	(void)snprintf(name, sizeof name, is_index(fl) ? "eris/%s" : "%s.narinfo", fl->lookup->hash);
@@ -573,7 +578,9 @@ start_one(struct fetch *f, struct line *line)
 static uint64_t
 stall_time(const struct flight *fl)
 {
-	return fl->transfer.active + fl->fetch->settings.stall_ms;
+	uint64_t stall = fl->transfer.active + fl->fetch->settings.stall_ms;
+
+	return is_index(fl) && fl->started + INDEX_LOOKUP_MS < stall ? fl->started + INDEX_LOOKUP_MS : stall;
 }
 
 static void
@@ -587,7 +594,8 @@ watch(struct flight *fl)
 	} else if (fl->state == FLIGHT_ROOT) {
 		look_for_root(fl);
 	} else if (f->now >= stall_time(fl)) {
-		(void)err_set(&e, "%s: no answer for %u ms", fl->transfer.url.host, f->settings.stall_ms);
+		(void)err_set(&e, "%s: no answer for %u ms", fl->transfer.url.host,
+		    is_index(fl) ? INDEX_LOOKUP_MS : f->settings.stall_ms);
 		transfer_stop(&fl->transfer);
 		silent(fl, e.text);
 	}
