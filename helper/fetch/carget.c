@@ -238,7 +238,11 @@ take(struct carget *c)
 		c->spare = 0;
 		break;
 	case CARGET_WRONG:
-		end(c, CARGET_LIE, "another block than its CID names");
+		/* Who made the tree is to blame where it names a block of another size. */
+		if (manifest_check(b->hash, b->data, b->len))
+			end(c, CARGET_BROKEN, "a block of another size");
+		else
+			end(c, CARGET_LIE, "another block than its CID names");
 		break;
 	case CARGET_FULL:
 		c->pending = 1;

@@ -46,6 +46,7 @@ struct settings {
 struct server {
 	struct url url;
 	uint8_t kind;                  /* enum server_kind */
+	uint8_t silent;                /* questions in a row that an index has left without an answer */
 	char refusal[LIMIT_REASON + 1]; /* why it cannot be asked at all; "" if it can */
 };
 

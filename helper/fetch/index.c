@@ -15,6 +15,7 @@ enum ask_state { WAITING /* for a name */, RUNNING, FOUND, FAILED };
 
 struct ask {
 	struct index_query *q;
+	struct server *server;
 	struct transfer transfer;
 	enum ask_state state;
 	char *body;             /* INDEX_MAX bytes at most */
@@ -65,7 +66,7 @@ launch(struct ask *a)
 }
 
 static int
-add(struct index_query *q, const struct server *s)
+add(struct index_query *q, struct server *s)
 {
 	struct ask *a = &q->asks[q->n];
 	char name[HASH_PART_BYTES + 8];
@@ -80,6 +81,7 @@ add(struct index_query *q, const struct server *s)
 		return -1;
 	}
 	a->q = q;
+	a->server = s;
 	a->state = WAITING;
 	q->n++;
 	return 0;
@@ -148,6 +150,7 @@ on_done(void *owner, CURLcode result)
 	struct err e;
 
 	a->state = FAILED;
+	a->server->silent = 0;
 	if (transfer_is_dead(&a->transfer, result)) {
 		hosts_die(hosts, &a->transfer.url);
 		hosts_stale(hosts, a->transfer.url.host);
@@ -158,6 +161,17 @@ on_done(void *owner, CURLcode result)
 	free(a->body);
 	a->body = NULL;
 	a->len = a->room = 0;
+}
+
+/* It had its time.  Its host may have other things to say, so only the index is given up. */
+static void
+silent(struct ask *a)
+{
+	struct server *s = a->server;
+
+	give_up(a);
+	if (++s->silent >= INDEX_SILENT)
+		wire_copy(s->refusal, sizeof s->refusal, wire_str("the index does not answer"));
 }
 
 enum index_state
@@ -171,9 +185,8 @@ index_pump(struct index_query *q, const struct index_answer **answer)
 
 		if (a->state == WAITING)
 			launch(a);
-		/* Nothing is said of redirects: an index is where the configuration says. */
 		if (a->state <= RUNNING && now >= q->deadline)
-			give_up(a);
+			silent(a);
 		waits |= a->state <= RUNNING;
 	}
 	for (size_t i = 0; i < q->n; i++) {

@@ -8,6 +8,8 @@
 
 /* How long an order waits for the indexes (milliseconds). */
 #define INDEX_WAIT_MS 2000
+/* An index that was silent for so many orders in a row is not asked any more. */
+#define INDEX_SILENT 2
 
 struct index_query;
 

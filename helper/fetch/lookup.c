@@ -284,8 +284,11 @@ static void
 silent(struct flight *fl, const char *reason)
 {
 	struct line *line = &fl->fetch->lookups->lines[fl->lookup->server];
+	struct server *s = &fl->fetch->servers[fl->lookup->server];
 
-	if (++line->silent >= MAX_SILENT)
+	if (++line->silent >= MAX_SILENT && is_index(fl)) /* its host may serve nars all the same */
+		wire_copy(s->refusal, sizeof s->refusal, wire_str("the index does not answer"));
+	else if (line->silent >= MAX_SILENT)
 		bury(fl->fetch, &fl->transfer.url, CURLE_OPERATION_TIMEDOUT);
 	fail(fl, reason);
 }
@@ -544,7 +547,7 @@ start_one(struct fetch *f, struct line *line)
 	struct flight *fl;
 	struct err e = { 0 };
 
-	if (hosts_dead(&f->hosts, &s->url)) {
+	if (hosts_dead(&f->hosts, &s->url) || s->refusal[0] != '\0') {
 		answer(f, take_first(f->lookups, line), NARINFO_DEAD, TTL_NOT_TOLD, "");
 		return 1;
 	}

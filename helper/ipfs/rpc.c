@@ -381,6 +381,8 @@ judge_block(struct rpc_judgement *j, int node, const uint8_t *ref, uint32_t bloc
 		say(j, RPC_MISSING, "answers with nothing");
 	else if (!r->complete && (node || r->len < block_size))
 		say(j, RPC_BUSY, "breaks off");
+	else if (!node && r->len < block_size && manifest_check(ref, r->body, r->len))
+		say(j, RPC_MISSING, "has a block of another size"); /* who made the tree is to blame */
 	else if (node && !manifest_check(ref, r->body, r->len))
 		say(j, RPC_LIE, "another node of a manifest than was asked for");
 	else if (!node && (wrong = block_verify(ref, r->body, r->len, block_size)) != NULL)

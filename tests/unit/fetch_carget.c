@@ -408,6 +408,20 @@ lies(void **state)
 }
 
 static void
+another_size(void **state)
+{
+	static const uint8_t odd[1000] = { 1 };
+	struct world *w = new_world();
+	uint8_t hash[ERIS_REF];
+
+	(void)state;
+	manifest_hash(hash, odd, sizeof odd);
+	bed_put(&w->bed, hash, odd, sizeof odd);
+	section(&w->script, CAR_RAW, hash, odd, sizeof odd);
+	ends_with(w, CARGET_BROKEN, "another size"); /* the hash is right: no lie */
+}
+
+static void
 wrong_node(void **state)
 {
 	struct world *w = new_world();
@@ -484,7 +498,7 @@ main(void)
 		cmocka_unit_test(stream_error), cmocka_unit_test(nothing), cmocka_unit_test(nothing_but_a_header),
 		cmocka_unit_test(cut_off), cmocka_unit_test(short_car), cmocka_unit_test(json_error),
 		cmocka_unit_test(no_car), cmocka_unit_test(busy), cmocka_unit_test(redirect),
-		cmocka_unit_test(another_root), cmocka_unit_test(lies), cmocka_unit_test(wrong_node),
+		cmocka_unit_test(another_root), cmocka_unit_test(lies), cmocka_unit_test(another_size), cmocka_unit_test(wrong_node),
 		cmocka_unit_test(endless), cmocka_unit_test(too_long), cmocka_unit_test(foreign),
 		cmocka_unit_test(nobody_there), cmocka_unit_test(bounds),
 	};

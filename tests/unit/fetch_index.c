@@ -269,6 +269,10 @@ orders(void **state)
 	w->script[1].index = SILENT;
 	assert_int_equal(ask_index(w, &took), INDEX_NOTHING);
 	assert_true(took >= 950 && took < 1500);
+	/* Nor does it cost that time for ever. */
+	assert_int_equal(w->fetch->servers[0].silent, 1);
+	assert_int_equal(ask_index(w, &took), INDEX_NOTHING);
+	assert_null(index_new(w->fetch, HASH, 1000, &e));
 	w->fetch->servers[0].kind = w->fetch->servers[1].kind = SERVER_TRUSTED;
 	assert_null(index_new(w->fetch, HASH, 1000, &e));
 	free_world(w);

@@ -395,6 +395,12 @@ nodes(void **state)
 	r.len = 0;
 	rpc_judge(&j, &s, RPC_NODE, hash, 0, &r);
 	assert_int_equal(j.verdict, RPC_MISSING);
+	r.len = 10;
+	manifest_hash(right, r.body, r.len);
+	rpc_judge(&j, &s, RPC_GET, right, ERIS_SMALL, &r);
+	assert_int_equal(j.verdict, RPC_MISSING); /* a block with that hash, but of another size */
+	rpc_judge(&j, &s, RPC_GET, hash, ERIS_SMALL, &r);
+	assert_int_equal(j.verdict, RPC_LIE);
 	r.body = (const uint8_t *)error;
 	r.len = strlen(error);
 	rpc_judge(&j, &s, RPC_NODE, hash, 0, &r);
