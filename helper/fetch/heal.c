@@ -21,7 +21,8 @@
 #define FLIGHTS_BESIDE 2
 /* Nars whose blocks are still in the queue, the one at hand included. */
 #define NARS 16
-/* Missed blocks of the nar at hand that are told from each other: more are counted only.  A power of two, half full. */
+/* Missed blocks of the nar at hand that are told from each other: more are counted only.  A power of two,
+ * half full. */
 #define TABLE 8192
 /* A put that does not move for so long has failed; then, or when one is refused, so long none is tried. */
 #define STALL_MS 30000
@@ -136,7 +137,8 @@ heal_private(const struct fetch *f, const struct url *u)
 {
 	const struct proxy *p = u->https ? &f->settings.https : &f->settings.http;
 
-	if (u->user[0] != '\0' || u->password[0] != '\0' || strcmp(u->host, "localhost") == 0 || private_address(u->host))
+	if (u->user[0] != '\0' || u->password[0] != '\0' || strcmp(u->host, "localhost") == 0 ||
+	    private_address(u->host))
 		return 1;
 	if (p->set)
 		return private_name(u->host);
@@ -501,7 +503,8 @@ on_body(void *owner, const char *data, size_t n)
 	return l->total <= LIMIT_IGNORED_BODY ? n : 0;
 }
 
-/* The copies of a flight that has ended: those that are stored, and those that have to be put again, if AGAIN. */
+/* The copies of a flight that has ended: those that are stored, and those that have to be put again, if
+ * AGAIN. */
 static void
 land(struct flight *l, int again)
 {
@@ -527,7 +530,8 @@ failed(struct flight *l, const struct rpc_judgement *j)
 	const char *why = j->why != NULL ? j->why : "does not take blocks";
 
 	if (!h->said && h->fetch->blocks->said_ipfs)
-		logline("%s: missing blocks cannot be put back now: it %s", h->fetch->blocks->sources[l->source].name, why);
+		logline("%s: missing blocks cannot be put back now: it %s",
+		    h->fetch->blocks->sources[l->source].name, why);
 	h->said = 1;
 	h->paused[l->source] = h->fetch->now + (j->retry_ms > 0 ? j->retry_ms : PAUSE_MS);
 	if (j->verdict == RPC_UNREACHABLE)
@@ -552,8 +556,9 @@ on_done(void *owner, CURLcode result)
 	source_reply(&reply, &l->transfer, result, l->answer, l->len);
 	if (l->state == PROVING) {
 		rpc_judge(&j, s, RPC_HAS, l->batch.refs[l->batch.n - 1], l->batch.len[l->batch.n - 1], &reply);
-		r = j.verdict == RPC_BLOCK || j.verdict == RPC_MISSING ? put_proved(&l->batch, k, j.verdict == RPC_BLOCK) :
-		    PUT_FAILED;
+		r = PUT_FAILED;
+		if (j.verdict == RPC_BLOCK || j.verdict == RPC_MISSING)
+			r = put_proved(&l->batch, k, j.verdict == RPC_BLOCK);
 	} else {
 		r = put_judge(&l->batch, s, k, &reply, &j);
 	}
@@ -588,13 +593,14 @@ start(struct flight *l)
 	struct heal *h = l->heal;
 	const struct block_source *s = &h->fetch->blocks->sources[l->source];
 	int proof = l->state == START_PROOF;
+	enum rpc_ask ask = proof ? RPC_HAS : put_ask(&l->batch);
 	const uint8_t *hash = proof ? l->batch.refs[l->batch.n - 1] : NULL;
 	struct rpc_judgement j = { .verdict = RPC_BUSY };
 	struct rpc_request r;
 	enum host_state host;
 	struct err e;
 
-	if (rpc_build(&r, &s->at, proof ? RPC_HAS : put_ask(&l->batch), hash, h->fetch->blocks->block_ms, l->batch.boundary, &e) != 0) {
+	if (rpc_build(&r, &s->at, ask, hash, h->fetch->blocks->block_ms, l->batch.boundary, &e) != 0) {
 		failed(l, &j);
 		return;
 	}
@@ -621,7 +627,8 @@ launch(struct heal *h, struct flight *l, size_t source)
 	char boundary[RPC_BOUNDARY + 1];
 	struct err e;
 
-	if ((l->transfer.easy == NULL && transfer_init(&l->transfer, h->fetch, TRANSFER_BLOCK, &calls, l, &e) != 0) ||
+	if ((l->transfer.easy == NULL &&
+	    transfer_init(&l->transfer, h->fetch, TRANSFER_BLOCK, &calls, l, &e) != 0) ||
 	    draw_boundary(boundary) != 0 || put_begin(&l->batch, way, boundary, queue_at(h, 0)->ref, &e) != 0) {
 		h->paused[source] = h->fetch->now + PAUSE_MS;
 		return;

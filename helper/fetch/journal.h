@@ -65,13 +65,13 @@ int journal_url(struct journal_entry *j, const char *url);
  * `all'. */
 void journal_ref(struct journal_entry *j, const uint8_t ref[ERIS_REF]);
 
-/* journal_put(fd, j, now): write J: in the place of an entry of the same capability (whose references and URLs
- * are added to those of J, as far as they fit, and whose `made' stays), a free one, or the oldest.  j->number is set.
- * 0, or -1: nowhere (no file, a full disk). */
+/* journal_put(fd, j, now): write J: in the place of an entry of the same capability (whose references and
+ * URLs are added to those of J, as far as they fit, and whose `made' stays), a free one, or the oldest.
+ * j->number is set. 0, or -1: nowhere (no file, a full disk). */
 int journal_put(int fd, struct journal_entry *j, int64_t now);
 
-/* journal_change(fd, j): write J over the entry with j->number, unless that was written by somebody else since; j->number is
- * set anew.  1: done; 0: it is not there any more; -1. */
+/* journal_change(fd, j): write J over the entry with j->number, unless that was written by somebody else
+ * since; j->number is set anew.  1: done; 0: it is not there any more; -1. */
 int journal_change(int fd, struct journal_entry *j);
 /* journal_drop(fd, j): the same, and the slot is free. */
 int journal_drop(int fd, const struct journal_entry *j);

@@ -31,7 +31,8 @@ private_v4(uint32_t a)
 static int
 private_v6(const uint8_t *a)
 {
-	static const uint8_t zero[16], mapped[12] = { [10] = 0xff, [11] = 0xff }, nat64[12] = { 0, 0x64, 0xff, 0x9b };
+	static const uint8_t zero[16], mapped[12] = { [10] = 0xff, [11] = 0xff };
+	static const uint8_t nat64[12] = { 0, 0x64, 0xff, 0x9b };
 	uint32_t v4 = (uint32_t)a[12] << 24 | (uint32_t)a[13] << 16 | (uint32_t)a[14] << 8 | a[15];
 
 	if (memcmp(a, mapped, sizeof mapped) == 0 || memcmp(a, nat64, sizeof nat64) == 0)
@@ -74,7 +75,8 @@ private_list(const char *text)
 int
 private_name(const char *host)
 {
-	static const char *const local[] = { ".localhost", ".local", ".lan", ".internal", ".intranet", ".home.arpa", ".test" };
+	static const char *const local[] = { ".localhost", ".local", ".lan", ".internal", ".intranet", ".home.arpa",
+		".test" };
 	char name[256];
 	size_t len = strlen(host);
 	struct in6_addr any;

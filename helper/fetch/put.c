@@ -33,7 +33,8 @@ append(struct put_batch *b, const void *data, size_t len)
 }
 
 int
-put_begin(struct put_batch *b, enum put_way way, const char *boundary, const uint8_t first[ERIS_REF], struct err *e)
+put_begin(struct put_batch *b, enum put_way way, const char *boundary, const uint8_t first[ERIS_REF],
+    struct err *e)
 {
 	size_t most = way == PUT_ONE ? 1 : PUT_BLOCKS;
 	size_t room = EXTRA + most * (RPC_PART + ERIS_LARGE);

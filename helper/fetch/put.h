@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (fetch, heal): blocks as the body of one request that puts them into IPFS, and what the answer means.
- * Nothing is sent here.
+ * Helper (fetch, heal): blocks as the body of one request that puts them into IPFS, and what the answer
+ * means. Nothing is sent here.
  *
- * There are three ways, and daemons that know only some of them: a CAR (dag/import): the fastest by far for many,
- * but an API token may allow only block/put, and js-ipfs answers it with nothing at all, so it has to be seen once that
- * it worked; a form with many parts (block/put of Kubo; js-ipfs keeps the last part only); one block a request. */
+ * There are three ways, and daemons that know only some of them: a CAR (dag/import): the fastest by far
+ * for many, but an API token may allow only block/put, and js-ipfs answers it with nothing at all, so it
+ * has to be seen once that it worked; a form with many parts (block/put of Kubo; js-ipfs keeps the last
+ * part only); one block a request. */
 #ifndef NARLOCK_FETCH_PUT_H
 #define NARLOCK_FETCH_PUT_H
 
@@ -41,14 +42,18 @@ struct put_batch {
 	char boundary[RPC_BOUNDARY + 1];
 };
 
-/* put_choose(k, waiting, most): the way for so many WAITING blocks; *MOST: how many at most belong in one request. */
+/* put_choose(k, waiting, most): the way for so many WAITING blocks; *MOST: how many at most belong in one
+ * request. */
 enum put_way put_choose(const struct put_known *k, size_t waiting, unsigned *most);
 
-/* put_begin(b, way, boundary, first, e): an empty batch; BOUNDARY: RPC_BOUNDARY random hex digits; FIRST: the reference
- * that a CAR names as its root.  The body is allocated, and used again if it is there.  put_free() gives it back. */
-int put_begin(struct put_batch *b, enum put_way way, const char *boundary, const uint8_t first[ERIS_REF], struct err *e);
+/* put_begin(b, way, boundary, first, e): an empty batch; BOUNDARY: RPC_BOUNDARY random hex digits; FIRST:
+ * the reference that a CAR names as its root.  The body is allocated, and used again if it is there.
+ * put_free() gives it back. */
+int put_begin(struct put_batch *b, enum put_way way, const char *boundary, const uint8_t first[ERIS_REF],
+    struct err *e);
 void put_free(struct put_batch *b);
-/* put_add(b, ref, data, len): one more block (at most ERIS_LARGE bytes, and PUT_BLOCKS blocks; 1 with PUT_ONE). */
+/* put_add(b, ref, data, len): one more block (at most ERIS_LARGE bytes, and PUT_BLOCKS blocks; 1 with
+ * PUT_ONE). */
 void put_add(struct put_batch *b, const uint8_t ref[ERIS_REF], const uint8_t *data, size_t len);
 /* put_end(b): the body is complete. */
 void put_end(struct put_batch *b);
@@ -58,7 +63,7 @@ enum rpc_ask put_ask(const struct put_batch *b);
 
 enum put_result {
 	PUT_DONE,    /* all are stored */
-	PUT_SOME,    /* those with `stored' are, or none; the others are to be put in another way, which K knows now */
+	PUT_SOME,    /* those with `stored' are, or none; the others go another way, which K knows now */
 	PUT_PROVE,   /* a CAR was taken without a word: look whether the last block is there, then put_proved() */
 	PUT_FAILED,  /* not now, or never, with this daemon: see the judgement */
 };

@@ -5,8 +5,8 @@
 
 #include "helper/fetch/fetch.h"
 
-/* start_libraries(f, e): make libcurl, OpenSSL and the C library open, ask and create now whatever they do once; the
- * multi handle of F.  0 or -1. */
+/* start_libraries(f, e): make libcurl, OpenSSL and the C library open, ask and create now whatever they do
+ * once; the multi handle of F.  0 or -1. */
 int start_libraries(struct fetch *f, struct err *e);
 
 /* start_clocks(f): f->now and f->clock. */

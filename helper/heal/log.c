@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (heal): lines on standard error, which is nobody's channel here: in place of helper/common/logline.c. */
+ * Helper (heal): lines on standard error, which is nobody's channel here: in place of
+ * helper/common/logline.c. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>

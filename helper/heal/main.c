@@ -33,8 +33,8 @@ enum { EXIT_HEALED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_LEFT = 3, EXIT_AWA
 
 #define MAX_MEMORY (768ULL * 1024 * 1024)
 #define DEFAULT_PAUSE 600
-/* After the n-th attempt the next is 2^n times this away (seconds), but never more than the second; and there is a last
- * one. */
+/* After the n-th attempt the next is 2^n times this away (seconds), but never more than the second; and
+ * there is a last one. */
 #define BACKOFF 60
 #define BACKOFF_MAX 86400
 #define ATTEMPTS 14
@@ -193,7 +193,8 @@ add_address(struct host *h, const struct addrinfo *a)
 	}
 	if (inet_ntop(a->ai_family, bytes, text, sizeof text) == NULL)
 		return;
-	(void)snprintf(one, sizeof one, a->ai_family == AF_INET6 ? "%s[%s]" : "%s%s", h->addresses[0] != '\0' ? "," : "", text);
+	(void)snprintf(one, sizeof one, a->ai_family == AF_INET6 ? "%s[%s]" : "%s%s",
+	    h->addresses[0] != '\0' ? "," : "", text);
 	if (strlen(h->addresses) + strlen(one) < sizeof h->addresses)
 		strcat(h->addresses, one);
 }
@@ -310,7 +311,8 @@ heal_entry(struct round *r, struct journal_entry *j)
 	name_of(j, name);
 	result = mend(r->net, r->source, &r->known, j, &report);
 	if (result == MEND_DONE) {
-		logline("%s: healed: %" PRIu64 " blocks were missing, %" PRIu64 " were put back", name, report.missing, report.put);
+		logline("%s: healed: %" PRIu64 " blocks were missing, %" PRIu64 " were put back", name, report.missing,
+		    report.put);
 		r->healed++;
 		(void)journal_drop(r->journal, j);
 		return 0;
@@ -408,7 +410,8 @@ once(const struct arguments *a, const struct conf *c, const char *file)
 	}
 	if (ca_read(&f->ca, c->ca_bundle, &e) != 0)
 		logline("%s", e.text);
-	if (f->blocks == NULL || hosts_init(&f->hosts, &e) != 0 || block_init(&e) != 0 || start_libraries(f, &e) != 0) {
+	if (f->blocks == NULL || hosts_init(&f->hosts, &e) != 0 || block_init(&e) != 0 ||
+	    start_libraries(f, &e) != 0) {
 		logline("%s", e.text);
 		return EXIT_FAILED;
 	}

@@ -14,19 +14,19 @@
 
 /* Blocks of one nar: 128 GiB of content, and 192 MiB of memory. */
 #define WANTS (4u * 1024 * 1024)
-/* Questions about presence between two looks at the answers, and for how long the daemon may look: Kubo needs no
- * time for it, js-ipfs looks in the network all the same. */
+/* Questions about presence between two looks at the answers, and for how long the daemon may look: Kubo
+ * needs no time for it, js-ipfs looks in the network all the same. */
 #define CHUNK 128
 #define HAS_MS 500
-/* After a chunk of which most is missing, so many chunks are taken for missing without a question: putting what
- * is there already costs less than to ask for what is not. */
+/* After a chunk of which most is missing, so many chunks are taken for missing without a question: putting
+ * what is there already costs less than to ask for what is not. */
 #define LEAP 16
 /* Leaves of one Range request, 1 MiB, and holes that are read along. */
 #define RUN 32
 #define GAP 1
 #define NO_LEAF UINT64_MAX
-/* Blocks that wait to be put: a file is paused when there is a request full of them, and what its reader still has
- * in its buffers has to fit behind. */
+/* Blocks that wait to be put: a file is paused when there is a request full of them, and what its reader
+ * still has in its buffers has to fit behind. */
 #define WAITING (2 * PUT_BLOCKS)
 
 struct want {
@@ -254,8 +254,8 @@ look(struct mend *m, int ours)
 			leap--;
 			continue;
 		}
-		net_ask(m->net, m->source, RPC_HAS, (const uint8_t (*)[ERIS_REF])m->questions, n, HAS_MS, m->cap.block_size,
-		    on_has, m);
+		net_ask(m->net, m->source, RPC_HAS, (const uint8_t (*)[ERIS_REF])m->questions, n, HAS_MS,
+		    m->cap.block_size, on_has, m);
 		missing = 0;
 		for (size_t k = 0; k < n; k++)
 			missing += !m->wants[m->map[k]].there;
@@ -288,8 +288,8 @@ ask_server(struct mend *m, size_t server)
 			memcpy(m->questions[n], m->wants[i].ref, ERIS_REF);
 			m->map[n++] = i;
 		}
-		net_ask(m->net, server, RPC_GET, (const uint8_t (*)[ERIS_REF])m->questions, n, m->fetch->blocks->block_ms,
-		    m->cap.block_size, on_block, m);
+		net_ask(m->net, server, RPC_GET, (const uint8_t (*)[ERIS_REF])m->questions, n,
+		    m->fetch->blocks->block_ms, m->cap.block_size, on_block, m);
 		got += m->waiting;
 		asked += n;
 		flush(m);
@@ -330,8 +330,8 @@ get_node(struct mend *m, const uint8_t ref[ERIS_REF])
 	m->node_got = 0;
 	memcpy(m->questions[0], ref, ERIS_REF);
 	for (size_t i = 0; i < b->nsources && !m->node_got; i++)
-		net_ask(m->net, i, RPC_GET, (const uint8_t (*)[ERIS_REF])m->questions, 1, b->block_ms, m->cap.block_size,
-		    on_node, m);
+		net_ask(m->net, i, RPC_GET, (const uint8_t (*)[ERIS_REF])m->questions, 1, b->block_ms,
+		    m->cap.block_size, on_node, m);
 	return m->node_got ? 0 : err_set(&m->error, "a node of the tree is nowhere");
 }
 
@@ -527,8 +527,10 @@ get_run(struct mend *m, const struct url *u, const struct range_run *run)
 		return leaf_done(m);
 	if (a.status != 206)
 		return err_set(&m->error, "HTTP status %d", a.status);
-	return m->at < run->first + run->count && (m->filled > 0 || a.range_total == (int64_t)(m->at * ERIS_LARGE)) ?
-	    leaf_done(m) : 0;
+	if (m->at == run->first + run->count ||
+	    (m->filled == 0 && a.range_total != (int64_t)(m->at * ERIS_LARGE)))
+		return 0;
+	return leaf_done(m);
 }
 
 static void

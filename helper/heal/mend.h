@@ -21,11 +21,13 @@ struct mend_report {
 	char why[384]; /* unless MEND_DONE */
 };
 
-/* mend(n, source, known, j, r): put back what is missing of J into the IPFS daemon SOURCE, whose ways are in KNOWN.
+/* mend(n, source, known, j, r): put back what is missing of J into the IPFS daemon SOURCE, whose ways are
+ * in KNOWN.
  *
- * In this order: which blocks does the daemon have (without looking in the network)?  What is missing, do block servers and
- * gateways have?  Leaves, by Range from the nar's URLs, if the nodes of the tree can be had.  The whole nar, encoded anew; of
- * an entry whose blocks are not known (`all') it is read twice: nothing is put before the root has matched. */
+ * In this order: which blocks does the daemon have (without looking in the network)? What is missing, do
+ * block servers and gateways have? Leaves, by Range from the nar's URLs, if the nodes of the tree can be
+ * had.  The whole nar, encoded anew; of an entry whose blocks are not known (`all') it is read twice:
+ * nothing is put before the root has matched. */
 enum mend_result mend(struct net *n, size_t source, struct put_known *known, struct journal_entry *j,
     struct mend_report *r);
 

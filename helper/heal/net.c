@@ -171,7 +171,8 @@ lost(struct net *n, size_t source, enum rpc_verdict verdict, const char *why)
 	if (verdict != RPC_UNREACHABLE && verdict != RPC_LIE)
 		return;
 	if (!n->dead[source])
-		logline("%s is not asked any more: %s", n->fetch->blocks->sources[source].name, why != NULL ? why : "no answer");
+		logline("%s is not asked any more: %s", n->fetch->blocks->sources[source].name,
+		    why != NULL ? why : "no answer");
 	n->dead[source] = 1;
 }
 
@@ -188,23 +189,25 @@ struct round {
 static int
 begin(const struct round *r, struct slot *s, size_t i)
 {
+	const struct rpc_source *at = &r->net->fetch->blocks->sources[r->source].at;
 	struct rpc_request q;
 	struct err e;
 
 	s->i = i;
-	return rpc_build(&q, &r->net->fetch->blocks->sources[r->source].at, r->ask, r->refs[i], r->timeout_ms, NULL, &e) != 0 ||
+	return rpc_build(&q, at, r->ask, r->refs[i], r->timeout_ms, NULL, &e) != 0 ||
 	    send_request(s, r->source, &q, NULL, 0) != 0 ? -1 : 0;
 }
 
 static void
 end(const struct round *r, struct slot *s)
 {
+	const struct rpc_source *at = &r->net->fetch->blocks->sources[r->source].at;
 	struct rpc_judgement j;
 	struct rpc_reply reply;
 
 	s->busy = 0;
 	source_reply(&reply, &s->transfer, s->result, s->body, s->len);
-	rpc_judge(&j, &r->net->fetch->blocks->sources[r->source].at, r->ask, r->refs[s->i], r->block_size, &reply);
+	rpc_judge(&j, at, r->ask, r->refs[s->i], r->block_size, &reply);
 	lost(r->net, r->source, j.verdict, j.why);
 	r->answer(r->ctx, s->i, j.verdict, r->ask == RPC_GET && j.verdict == RPC_BLOCK ? s->body : NULL);
 }
@@ -284,7 +287,8 @@ net_alive(struct net *n, size_t source)
 	struct rpc_reply reply;
 	struct err e;
 
-	if (n->dead[source] || rpc_build(&q, at, RPC_VERSION, NULL, 0, NULL, &e) != 0 || send_request(s, source, &q, NULL, 0) != 0)
+	if (n->dead[source] || rpc_build(&q, at, RPC_VERSION, NULL, 0, NULL, &e) != 0 ||
+	    send_request(s, source, &q, NULL, 0) != 0)
 		return 0;
 	wait_for(n, ANSWER_MS);
 	source_reply(&reply, &s->transfer, s->result, s->body, s->len);
@@ -401,8 +405,8 @@ get_once(struct net *n, const char *range, struct err *e)
 }
 
 int
-net_get(struct net *n, const struct url *url, const char *range, const struct net_reader *reader, void *ctx, struct answer *a,
-    struct err *e)
+net_get(struct net *n, const struct url *url, const char *range, const struct net_reader *reader, void *ctx,
+    struct answer *a, struct err *e)
 {
 	n->file.url = *url;
 	n->file.redirects = 0;

@@ -21,7 +21,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	siphash(key, bytes + 16, sizeof bytes - 16, bytes, 16);
 	if (journal_read(bytes, &j) != 1)
 		return 0;
-	if (j.nrefs > JOURNAL_REFS || j.nurls > JOURNAL_URLS || j.url_bytes > JOURNAL_URL_TEXT || (j.all != 0) == (j.nrefs != 0))
+	if (j.nrefs > JOURNAL_REFS || j.nurls > JOURNAL_URLS || j.url_bytes > JOURNAL_URL_TEXT ||
+	    (j.all != 0) == (j.nrefs != 0))
 		abort();
 	for (unsigned i = 0; i < j.nurls; i++)
 		at += strlen(at) + 1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Tests: what IPFS missed is put back, by every way that daemons know; what cannot be put is written down; and what is
- * private is neither. */
+ * Tests: what IPFS missed is put back, by every way that daemons know; what cannot be put is written down;
+ * and what is private is neither. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -385,9 +385,9 @@ nothing(struct bed *b)
 static void
 not_put(void **state)
 {
-	static const char *const places[] = { "http://user:secret@192.0.2.1/nar/a", "http://user@192.0.2.1/a", "http://127.0.0.1/a",
-		"http://10.1.2.3/a", "http://[::1]/a", "http://[fe80::1]/a", "http://[fd00::1]/a", "http://localhost/a",
-		"http://192.168.0.1/a", "http://172.20.0.1/a", "http://169.254.1.1/a" };
+	static const char *const places[] = { "http://user:secret@192.0.2.1/nar/a", "http://user@192.0.2.1/a",
+		"http://127.0.0.1/a", "http://10.1.2.3/a", "http://[::1]/a", "http://[fe80::1]/a", "http://[fd00::1]/a",
+		"http://localhost/a", "http://192.168.0.1/a", "http://172.20.0.1/a", "http://169.254.1.1/a" };
 	struct bed *b = make(KUBO);
 
 	(void)state;
@@ -526,10 +526,13 @@ many_nars(void **state)
 static void
 private_places(void **state)
 {
-	static const char *const private[] = { "127.0.0.1", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.0.1",
-		"100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fec0::1", "fc00::1", "fdff::1", "ff02::1",
+	static const char *const private[] = { "127.0.0.1", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1",
+		"169.254.0.1",
+		"100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fec0::1",
+		"fc00::1", "fdff::1", "ff02::1",
 		"::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "::127.0.0.1" };
-	static const char *const public[] = { "1.1.1.1", "172.32.0.1", "172.15.0.1", "192.169.0.1", "100.128.0.1", "11.0.0.1",
+	static const char *const public[] = { "1.1.1.1", "172.32.0.1", "172.15.0.1", "192.169.0.1", "100.128.0.1",
+		"11.0.0.1",
 		"2001:db8::1", "::ffff:1.1.1.1", "64:ff9b::1.1.1.1", "example.org", "" };
 
 	(void)state;

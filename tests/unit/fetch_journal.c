@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Tests: the journal of healing keeps what was written, loses the oldest, and believes nothing that is damaged. */
+ * Tests: the journal of healing keeps what was written, loses the oldest, and believes nothing that is
+ * damaged. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Tests: narlock-heal's repairs: what is missing is found by Range or in the whole file, and only the right thing is
- * put. */
+ * Tests: narlock-heal's repairs: what is missing is found by Range or in the whole file, and only the
+ * right thing is put. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -221,7 +221,8 @@ by_file(void **state)
 	unmake(b);
 }
 
-/* Nobody knows which: with the nodes at hand the leaves are looked at, and without them the file is read twice. */
+/* Nobody knows which: with the nodes at hand the leaves are looked at, and without them the file is read
+ * twice. */
 static void
 unknown(void **state)
 {

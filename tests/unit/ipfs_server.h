@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Tests: a daemon's RPC on loopback, as Kubo or js-ipfs answer, or worse; and one file, with or without Range. */
+ * Tests: a daemon's RPC on loopback, as Kubo or js-ipfs answer, or worse; and one file, with or without
+ * Range. */
 #ifndef NARLOCK_TESTS_IPFS_SERVER_H
 #define NARLOCK_TESTS_IPFS_SERVER_H
 
@@ -255,7 +256,8 @@ server_file(struct ipfs_server *s, int fd, const char *range)
 static inline int
 server_request(struct ipfs_server *s, int fd, char *head, const uint8_t *body, size_t len)
 {
-	char *arg = strstr(head, "arg="), *boundary = strcasestr(head, "boundary="), *range = strcasestr(head, "Range: ");
+	char *arg = strstr(head, "arg="), *boundary = strcasestr(head, "boundary=");
+	char *range = strcasestr(head, "Range: ");
 
 	while (s->asleep && !s->stopping)
 		usleep(2000);
@@ -349,7 +351,8 @@ server_start(enum server_mode mode)
 	pthread_mutex_init(&s->mutex, NULL);
 	s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (bind(s->fd, (struct sockaddr *)&a, sizeof a) != 0 || listen(s->fd, 128) != 0 ||
-	    getsockname(s->fd, (struct sockaddr *)&a, &len) != 0 || pthread_create(&s->thread, NULL, server_accept, s) != 0)
+	    getsockname(s->fd, (struct sockaddr *)&a, &len) != 0 ||
+	    pthread_create(&s->thread, NULL, server_accept, s) != 0)
 		abort();
 	s->port = ntohs(a.sin_port);
 	return s;
