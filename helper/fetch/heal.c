@@ -79,6 +79,7 @@ struct heal {
 	uint8_t state[TABLE];
 	uint8_t refs[TABLE][ERIS_REF];
 	unsigned in_table;
+	uint8_t last[ERIS_REF]; /* the last one that was missed when the table was full */
 	struct copy queue[QUEUE];
 	size_t first, count;
 	struct put_known known[BLOCKCONF_SOURCES];
@@ -394,6 +395,7 @@ heal_missed(struct fetch *f, const uint8_t ref[ERIS_REF])
 	n->outstanding++;
 	if (h->in_table == TABLE / 2) {
 		n->many = 1;
+		memcpy(h->last, ref, ERIS_REF);
 		return;
 	}
 	memcpy(h->refs[slot], ref, ERIS_REF);
@@ -425,7 +427,7 @@ heal_block(struct fetch *f, const uint8_t ref[ERIS_REF], const uint8_t *data, si
 		return;
 	if (known == UNKNOWN && n->unknown) /* nobody knows: as good as missed */
 		heal_missed(f, ref);
-	c.missed = known == MISSED || n->unknown || n->many;
+	c.missed = known == MISSED || n->unknown || (n->many && memcmp(h->last, ref, ERIS_REF) == 0);
 	h->repaired += c.missed;
 	if (!n->active || (!c.missed && f->blocks->seed != SEED_ALL) || (target(h, &later) < 0 && !later))
 		return;

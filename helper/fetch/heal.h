@@ -28,9 +28,10 @@ void heal_free(struct fetch *f);
 void heal_begin(struct fetch *f, const uint8_t cap[ERIS_CAP], const char *const *urls, size_t n, uint64_t nar_size,
     int allowed);
 
-/* heal_missed(f, ref): IPFS was asked for this block and did not deliver it in time; once a block.  REF
- * NULL: nobody knows which of them it has (it was given up as a whole, or inner nodes were missing): the
- * journal will say `all'. */
+/* heal_missed(f, ref): IPFS was asked for this block and did not deliver it in time; once a block, and
+ * right before heal_block() if it came from elsewhere (thousands are told apart, more are not).  REF NULL:
+ * nobody knows which of them it has (it was given up as a whole, or inner nodes were missing): the journal
+ * will say `all'. */
 void heal_missed(struct fetch *f, const uint8_t ref[ERIS_REF]);
 
 /* heal_block(f, ref, data, len): this block (ERIS_SMALL or ERIS_LARGE bytes, copied) came from elsewhere,

@@ -33,7 +33,7 @@
 #define ALL 2
 
 /* Tries to get the lock, this far apart (milliseconds): who has it needs one or two. */
-#define LOCK_TRIES 250
+#define LOCK_TRIES 100
 #define LOCK_MS 1
 
 /* Not a secret: see siphash.h and state.c. */

@@ -443,6 +443,32 @@ names(void **state)
 	unmake(b);
 }
 
+/* More are missed than are told apart: still only those are put and counted. */
+static void
+very_many(void **state)
+{
+	struct bed *b = make(KUBO);
+	uint8_t ref[ERIS_REF] = { 1 };
+	struct journal_entry j;
+
+	(void)state;
+	begin(b, PUBLIC, 1);
+	for (unsigned i = 0; i < 4096; i++) {
+		memcpy(ref, &i, sizeof i);
+		ref[31] = 1;
+		heal_missed(&b->f, ref);
+	}
+	give(b, 1, NULL);
+	give(b, 0, NULL);
+	give(b, 1, NULL);
+	settle(b);
+	counts(b, 4098, 2, 2);
+	heal_end(&b->f, 1);
+	assert_int_equal(entries(b, &j), 1);
+	assert_int_equal(j.all, 1);
+	unmake(b);
+}
+
 static void
 seed_all(void **state)
 {
@@ -570,6 +596,7 @@ main(void)
 		cmocka_unit_test(unknown),
 		cmocka_unit_test(not_put),
 		cmocka_unit_test(names),
+		cmocka_unit_test(very_many),
 		cmocka_unit_test(seed_all),
 		cmocka_unit_test(no_success),
 		cmocka_unit_test(nobody),
