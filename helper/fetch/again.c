@@ -202,7 +202,7 @@ on_done(void *owner, CURLcode result)
 	if (a->phase != RUNNING)
 		return;
 	url_source(&a->transfer.url, where, sizeof where);
-	if (answer->status == 200 || answer->status == 202) { /* whatever became of the page that came along */
+	if (answer->status == 200 || answer->status == 202) { /* whatever became of its page */
 		(void)err_set(&a->why, "%s publishes it again", where);
 		a->phase = PUBLISHED;
 		a->next_ms = a->fetch->now + (answer->status == 202 ? FIRST_MS : 0);
@@ -265,7 +265,8 @@ again_deadline(const struct fetch *f)
 {
 	const struct again *a = f->again;
 
-	if (a->phase == PUBLISHED || (a->phase == STARTING && a->next_ms > f->now)) /* else it waits for a name */
+	/* If it is time to start, it waits for a name. */
+	if (a->phase == PUBLISHED || (a->phase == STARTING && a->next_ms > f->now))
 		return a->next_ms;
 	return a->phase == RUNNING ? a->transfer.active + f->settings.stall_ms : UINT64_MAX;
 }

@@ -44,7 +44,8 @@ static const struct transfer_owner calls = { on_body, on_done };
 uint64_t
 carget_bytes(uint64_t max_content)
 {
-	/* Per block of 32 KiB: an inner node of every 511, 41 bytes of CID and length, 43 in the manifest: 0.46 %. */
+	/* Per block of 32 KiB: an inner node of every 511, 41 bytes of CID and length, 43 in the manifest:
+	 * 0.46 %. */
 	return max_content + max_content / 128 + 2 * MANIFEST_ROOT;
 }
 
@@ -52,7 +53,8 @@ struct carget *
 carget_new(struct fetch *f, size_t source, const uint8_t manifest[ERIS_REF], uint64_t max_bytes,
     const struct carget_owner *owner_calls, void *owner, struct err *e)
 {
-	struct car_options o = { .block_max = MANIFEST_ROOT, .bytes_max = max_bytes, .unasked_max = CARGET_FOREIGN_MAX };
+	struct car_options o = { .block_max = MANIFEST_ROOT, .bytes_max = max_bytes,
+		.unasked_max = CARGET_FOREIGN_MAX };
 	struct carget *c;
 
 	if (source >= f->blocks->nsources || f->blocks->sources[source].at.kind == RPC_BLOCKS)
@@ -68,7 +70,8 @@ carget_new(struct fetch *f, size_t source, const uint8_t manifest[ERIS_REF], uin
 	memcpy(c->manifest, manifest, ERIS_REF);
 	c->useful = f->now;
 	c->max_nodes = max_bytes / ((uint64_t)ERIS_LARGE * 64) + 8;
-	if ((c->car = car_new(&o, e)) == NULL || transfer_init(&c->transfer, f, TRANSFER_BLOCK, &calls, c, e) != 0) {
+	if ((c->car = car_new(&o, e)) == NULL ||
+	    transfer_init(&c->transfer, f, TRANSFER_BLOCK, &calls, c, e) != 0) {
 		car_free(c->car);
 		free(c);
 		return NULL;
@@ -110,7 +113,8 @@ says_error(struct carget *c)
 {
 	char text[8];
 
-	return c->head_len > 0 && c->head[0] == '{' && rpc_json(c->head, c->head_len, "Message", text, sizeof text) == 0;
+	return c->head_len > 0 && c->head[0] == '{' &&
+	    rpc_json(c->head, c->head_len, "Message", text, sizeof text) == 0;
 }
 
 static void
@@ -133,7 +137,8 @@ judged(struct carget *c, const struct rpc_reply *r)
 			end(c, CARGET_UNREACHABLE, j.why);
 			break;
 		}
-		/* A daemon without this command, or one that does not allow it to us, may have blocks all the same. */
+		/* A daemon without this command, or one that does not allow it to us, may have blocks all the
+		 * same. */
 		s->no_car = 1;
 		end(c, CARGET_BROKEN, "gives no CAR streams");
 		break;
@@ -145,8 +150,8 @@ judged(struct carget *c, const struct rpc_reply *r)
 static void
 no_car(struct carget *c, const char *why)
 {
-	struct rpc_reply r = { .connected = 1, .complete = 1, .status = 500, .retry_after = -1, .body = c->head,
-		.len = c->head_len };
+	struct rpc_reply r = { .connected = 1, .complete = 1, .status = 500, .retry_after = -1,
+		.body = c->head, .len = c->head_len };
 
 	if (says_error(c))
 		judged(c, &r);
@@ -193,7 +198,8 @@ check_root(struct carget *c)
 		return 1;
 	c->rooted = 1;
 	car_cid(wanted, CAR_NODE, c->manifest);
-	return car_root(c->car, &cid, &len) == 0 && len == sizeof wanted && memcmp(cid, wanted, sizeof wanted) == 0;
+	return car_root(c->car, &cid, &len) == 0 && len == sizeof wanted &&
+	    memcmp(cid, wanted, sizeof wanted) == 0;
 }
 
 static void
@@ -301,19 +307,20 @@ on_body(void *owner, const char *data, size_t n)
 static void
 ask(struct carget *c)
 {
+	const struct block_source *s = &c->fetch->blocks->sources[c->source];
 	struct rpc_request r;
 	struct err e;
 
 	if (!source_usable(c->fetch, c->source)) {
 		c->state = CARGET_UNREACHABLE;
-		(void)err_set(&c->why, "%s: is left alone", c->fetch->blocks->sources[c->source].name);
+		(void)err_set(&c->why, "%s: is left alone", s->name);
 		return;
 	}
-	if (rpc_build(&r, &c->fetch->blocks->sources[c->source].at, RPC_EXPORT, c->manifest, 0, NULL, &e) != 0) {
+	if (rpc_build(&r, &s->at, RPC_EXPORT, c->manifest, 0, NULL, &e) != 0) {
 		end(c, CARGET_BROKEN, e.text);
 		return;
 	}
-	switch (source_ask(&c->transfer, &c->fetch->blocks->sources[c->source], &r, &e)) {
+	switch (source_ask(&c->transfer, s, &r, &e)) {
 	case HOST_READY:
 		c->asked = 1;
 		c->useful = c->fetch->now;

@@ -57,7 +57,8 @@ is_path(const char *value, const char *hash_part)
 {
 	const char *name = strrchr(value, '/');
 
-	return value[0] == '/' && strlen(name + 1) > HASH_PART_BYTES && memcmp(name + 1, hash_part, HASH_PART_BYTES) == 0 &&
+	return value[0] == '/' && strlen(name + 1) > HASH_PART_BYTES &&
+	    memcmp(name + 1, hash_part, HASH_PART_BYTES) == 0 &&
 	    name[1 + HASH_PART_BYTES] == '-';
 }
 
@@ -118,8 +119,8 @@ line(struct reader *r, const char *text, size_t len, const char *hash_part, stru
 }
 
 int
-indextext_parse(struct index_answer *a, const char *text, size_t len, const char hash_part[HASH_PART_BYTES + 1],
-    struct err *e)
+indextext_parse(struct index_answer *a, const char *text, size_t len,
+    const char hash_part[HASH_PART_BYTES + 1], struct err *e)
 {
 	struct reader r = { .a = a };
 	const char *end = text + len;

@@ -11,10 +11,10 @@
  *     ERIS-Manifest: bafy...
  *     URL: ...
  *
- * StorePath comes first and is of the item that was asked for; URL begins a group; Compression (none if it is missing),
- * FileSize, ERIS and ERIS-Manifest stand at most once in a group; other fields are passed over.  A group without a valid
- * ERIS or ERIS-Manifest is of no use and left out.  404: not known there.  An index is never believed: NarHash and the
- * narinfo's signature decide. */
+ * StorePath comes first and is of the item that was asked for; URL begins a group; Compression (none if it is
+ * missing), FileSize, ERIS and ERIS-Manifest stand at most once in a group; other fields are passed over.  A
+ * group without a valid ERIS or ERIS-Manifest is of no use and left out.  404: not known there.  An index is
+ * never believed: NarHash and the narinfo's signature decide. */
 #ifndef NARLOCK_FETCH_INDEXTEXT_H
 #define NARLOCK_FETCH_INDEXTEXT_H
 
@@ -42,12 +42,13 @@ struct index_answer {
 	struct index_group groups[INDEX_GROUPS];
 };
 
-/* indextext_parse(a, text, len, hash_part, e): 0, or -1: this is no such text, or it is about another item. */
-int indextext_parse(struct index_answer *a, const char *text, size_t len, const char hash_part[HASH_PART_BYTES + 1],
-    struct err *e);
+/* indextext_parse(a, text, len, hash_part, e): 0, or -1: this is no such text, or it is about another
+ * item. */
+int indextext_parse(struct index_answer *a, const char *text, size_t len,
+    const char hash_part[HASH_PART_BYTES + 1], struct err *e);
 
-/* indextext_match(a, method, file_size): the group for a candidate: same compression, and the same size where both tell
- * it.  NULL if there is none. */
+/* indextext_match(a, method, file_size): the group for a candidate: same compression, and the same size where
+ * both tell it.  NULL if there is none. */
 const struct index_group *indextext_match(const struct index_answer *a, uint8_t method, uint64_t file_size);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch): PROBE: could this nar be had without a substitute server, just now?
  *
- * The root of its manifest, or else the root block of its encoding, is asked for for real, at all usable sources, and
- * has to come with the right hash within block_ms.  A source that cannot be reached is remembered as dead and costs
- * nothing from then on. */
+ * The root of its manifest, or else the root block of its encoding, is asked for for real, at all usable
+ * sources, and has to come with the right hash within block_ms.  A source that cannot be reached is
+ * remembered as dead and costs nothing from then on. */
 #ifndef NARLOCK_FETCH_PROBE_H
 #define NARLOCK_FETCH_PROBE_H
 

@@ -173,8 +173,8 @@ rangeget_expect(struct rangeget *r, uint64_t leaves)
 	r->expect = leaves;
 }
 
-/* Report the leaves of flight number FLIGHT (or those that wait for one: 0; or ANY) that lie before BEFORE.  The
- * owner may want others in between. */
+/* Report the leaves of flight number FLIGHT (or those that wait for one: 0; or ANY) that lie before BEFORE.
+ * The owner may want others in between. */
 #define ANY UINT8_MAX
 static void
 give_up(struct rangeget *r, uint8_t flight, uint64_t before, enum sched_outcome outcome, uint32_t retry_ms,
@@ -257,7 +257,8 @@ rebuild(struct rangeget *r, struct leaf *leaf, const uint8_t *data, size_t len)
 static int
 worth_reading(const struct rangeget *r)
 {
-	uint64_t last = r->nleaves > 0 ? r->leaves[r->nleaves - 1].index + 1 : 0, missing = r->nleaves + r->expect;
+	uint64_t last = r->nleaves > 0 ? r->leaves[r->nleaves - 1].index + 1 : 0;
+	uint64_t missing = r->nleaves + r->expect;
 
 	if (r->expect > 0 && r->size != RANGE_UNKNOWN)
 		return range_read_on(missing, r->size, r->size);
@@ -434,7 +435,8 @@ finish_file(struct flight *fl)
 		r->size = fl->at * ERIS_LARGE + fl->got;
 	if (fl->got > 0)
 		finish_leaf(fl);
-	else if (fl->whole && r->size == fl->at * ERIS_LARGE && !r->dead && find(r, fl->at) == NULL && decide(fl))
+	else if (fl->whole && r->size == fl->at * ERIS_LARGE && !r->dead && find(r, fl->at) == NULL &&
+	    decide(fl))
 		finish_leaf(fl); /* padding only */
 }
 
@@ -453,7 +455,8 @@ refused(struct flight *fl)
 {
 	struct rangeget *r = fl->r;
 	const struct answer *a = &fl->transfer.answer;
-	int64_t wait = a->retry_after < 0 ? 0 : a->retry_after < LIMIT_RETRY_AFTER ? a->retry_after : LIMIT_RETRY_AFTER;
+	int64_t wait = a->retry_after < 0 ? 0 :
+	    a->retry_after < LIMIT_RETRY_AFTER ? a->retry_after : LIMIT_RETRY_AFTER;
 
 	switch (fl->verdict) {
 	case RANGE_BEHIND:
@@ -510,7 +513,8 @@ ended(struct flight *fl, CURLcode result)
 		uint64_t size = r->size;
 
 		finish_file(fl);
-		/* What the answer should have had; but where the file has just turned out to end, some may be padding. */
+		/* What the answer should have had; but where the file has just turned out to end, some may be
+		 * padding. */
 		if (size != RANGE_UNKNOWN)
 			give_up(r, number(fl), UINT64_MAX, SCHED_BUSY, 0, "ended early");
 	}
@@ -584,7 +588,8 @@ start(struct rangeget *r, struct flight *fl, const struct range_run *run)
 		return;
 	}
 	fl->run = *run;
-	for (size_t i = place(r, run->first); i < r->nleaves && r->leaves[i].index - run->first < run->count; i++)
+	for (size_t i = place(r, run->first);
+	    i < r->nleaves && r->leaves[i].index - run->first < run->count; i++)
 		r->leaves[i].flight = number(fl);
 	fl->transfer.url = r->has_moved ? r->moved : r->url;
 	fl->transfer.redirects = 0;
@@ -639,7 +644,8 @@ watch(struct flight *fl)
 	if (fl->state == RUNNING && fl->paused && r->resume) {
 		fl->paused = 0;
 		fl->leaf_ms = fl->transfer.active = r->fetch->now;
-		if (curl_easy_pause(fl->transfer.easy, CURLPAUSE_CONT) != CURLE_OK && !r->dead && !fl->enough) {
+		if (curl_easy_pause(fl->transfer.easy, CURLPAUSE_CONT) != CURLE_OK && !r->dead &&
+		    !fl->enough) {
 			busy(fl, 0, "cannot go on");
 			fl->enough = 1;
 		}
@@ -709,7 +715,8 @@ rangeget_pump(struct rangeget *r)
 	if (r->dead) {
 		bury(r);
 	} else if (r->fetch->now < r->busy_until) {
-		give_up(r, 0, UINT64_MAX, SCHED_BUSY, (uint32_t)(r->busy_until - r->fetch->now), "the server is busy");
+		give_up(r, 0, UINT64_MAX, SCHED_BUSY, (uint32_t)(r->busy_until - r->fetch->now),
+		    "the server is busy");
 	} else if ((whole = whole_flight(r)) != NULL) {
 		give_up(r, 0, whole->at, SCHED_MISSING, 0, "has gone by");
 	} else if (r->whole_only && r->nleaves > 0 && !worth_reading(r)) {

@@ -7,8 +7,8 @@
 #include "helper/fetch/source.h"
 #include "helper/ipfs/manifest.h"
 
-/* Sources that are asked at a time.  While all of them are silent the one that was asked first gives its place to the
- * next after a third of the whole time. */
+/* Sources that are asked at a time.  While all of them are silent the one that was asked first gives its
+ * place to the next after a third of the whole time. */
 #define ASKS 4
 /* What any answer may have, and what more than that takes: one of a few places, whoever asks. */
 #define SMALL (ERIS_LARGE + 1)

@@ -10,16 +10,17 @@
 /* source_usable(f, i): whether f->blocks->sources[i] may be asked now. */
 int source_usable(const struct fetch *f, size_t i);
 
-/* source_judged(f, i, verdict, why): remember a verdict: RPC_UNREACHABLE: it is left alone for SCHED_DEAD_MS, with one
- * message; RPC_LIE: it is never asked again, and LIAR is sent, once; all others: it has answered. */
+/* source_judged(f, i, verdict, why): remember a verdict: RPC_UNREACHABLE: it is left alone for SCHED_DEAD_MS,
+ * with one message; RPC_LIE: it is never asked again, and LIAR is sent, once; all others: it has answered. */
 void source_judged(struct fetch *f, size_t i, enum rpc_verdict verdict, const char *why);
 
-/* source_ask(t, s, r, e): put the question R of rpc_build() (which has no body) on its way, as transfer_ask() does.
- * Nothing is kept of R. */
+/* source_ask(t, s, r, e): put the question R of rpc_build() (which has no body) on its way, as transfer_ask()
+ * does. Nothing is kept of R. */
 enum host_state source_ask(struct transfer *t, const struct block_source *s, const struct rpc_request *r,
     struct err *e);
 
-/* source_send(t, s, r, body, len, e): the same with a body, which has to live until the transfer has ended. */
+/* source_send(t, s, r, body, len, e): the same with a body, which has to live until the transfer has
+ * ended. */
 enum host_state source_send(struct transfer *t, const struct block_source *s, const struct rpc_request *r, const void *body,
     size_t len, struct err *e);
 
