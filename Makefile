@@ -45,7 +45,7 @@ PATHS := -DNARLOCK_HELPER_USER='"$(HELPER_USER)"' -DNARLOCK_LIBEXECDIR='"$(LIBEX
 # --- What belongs to what -----------------------------------------------------------------------------------
 
 POLICIES := broker fetch unpack resolve eris
-PUBLISH_POLICIES := publish publish_index
+PUBLISH_POLICIES := publish publish_index publish_net
 BPF := $(POLICIES:%=$(B)/gen/%.bpf.c)
 TRAP := $(POLICIES:%=$(B)/gen/%.trap.c)
 TEXT := $(POLICIES:%=$(B)/gen/%.text.c)

@@ -14,7 +14,6 @@
 
 #define BLOCK_PATH "/uri-res/N2R"
 #define ERIS_PATH "/eris/"
-#define AGAIN_PATH "/publish-this-nar-again-into-IPFS/"
 #define NARINFO_END ".narinfo"
 /* Longest path of a request. */
 #define PATH_MOST 1024
@@ -188,6 +187,8 @@ get(struct worker *w, struct MHD_Connection *c, const char *url, struct request 
 		return page(w, c, page_metrics, "text/plain; version=0.0.4; charset=utf-8");
 	if (strcmp(url, "/healthz") == 0)
 		return health(w, c);
+	if (strncmp(url, AGAIN_STATUS, sizeof AGAIN_STATUS - 1) == 0)
+		return again_status(w, c, url + sizeof AGAIN_STATUS - 1);
 	return nar(w, c, url);
 }
 
@@ -201,7 +202,7 @@ handle_request(struct worker *w, struct MHD_Connection *c, const char *url, cons
 	if (strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0)
 		return get(w, c, url, r);
 	if (strncmp(url, AGAIN_PATH, sizeof AGAIN_PATH - 1) == 0 && strcmp(method, MHD_HTTP_METHOD_POST) == 0)
-		return reply_say(c, MHD_HTTP_NOT_FOUND, "Nothing is published into IPFS here.\n");
+		return again_post(w, c, url + sizeof AGAIN_PATH - 1);
 	shared_add(w->counts, COUNT_REFUSED, 1);
 	return reply_say(c, MHD_HTTP_METHOD_NOT_ALLOWED, "This server only gives.\n");
 }

@@ -14,7 +14,7 @@
 
 struct limiter {
 	pthread_mutex_t lock;
-	unsigned rate, burst;
+	double rate, burst;
 	uint8_t key[crypto_shorthash_KEYBYTES];
 	struct {
 		int64_t at;   /* milliseconds */
@@ -23,7 +23,7 @@ struct limiter {
 };
 
 struct limiter *
-limiter_new(unsigned rate, unsigned burst)
+limiter_new(double rate, unsigned burst)
 {
 	struct limiter *l = calloc(1, sizeof *l);
 

@@ -14,6 +14,7 @@
 #include "helper/publish/catalog.h"
 #include "helper/publish/confine.h"
 #include "helper/publish/policies.h"
+#include "helper/publish/push.h"
 #include "helper/publish/serve.h"
 #include "helper/publish/tool.h"
 
@@ -24,10 +25,11 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 #define NOFILE 256
 
 static const char help[] =
-    "Usage: narlock-publish COMMAND [--config FILE] [--KEY VALUE...]\n"
+    "Usage: narlock-publish COMMAND [NAME...] [--config FILE] [--KEY VALUE...]\n"
     "\n"
     "  serve                 the HTTP server, and what keeps the index up to date\n"
     "  index                 bring the index up to date, and end\n"
+    "  push [NAME...]        nars of the cache into IPFS: all, or those of some store items\n"
     "  verify [--sample N]   encode every nar (or every N-th) again, and compare with the index\n"
     "  status                what is in the index\n"
     "\n"
@@ -40,7 +42,8 @@ static const char help[] =
 /* What the command line says over the file, read again at every SIGHUP. */
 struct arguments {
 	const char *path;
-	int n;
+	int n, names; /* NAMES: how many stand before the pairs */
+	char **name;
 	char **pairs; /* "--KEY", VALUE */
 	unsigned sample;
 };
@@ -81,8 +84,16 @@ configure(void *ctx, struct conf *conf, struct err *e)
 }
 
 static int
-parse(struct arguments *a, int argc, char **argv, struct err *e)
+parse(struct arguments *a, const char *command, int argc, char **argv, struct err *e)
 {
+	a->names = 0;
+	a->name = argv;
+	while (a->names < argc && strncmp(argv[a->names], "--", 2) != 0)
+		a->names++;
+	if (a->names > 0 && strcmp(command, "push") != 0)
+		return err_set(e, "`%s' is not understood", argv[0]);
+	argc -= a->names;
+	argv += a->names;
 	a->n = argc;
 	a->pairs = argv;
 	a->sample = 1;
@@ -134,6 +145,21 @@ run_tool(const char *command, const struct conf *conf, const struct arguments *a
 }
 
 static int
+run_push(const struct conf *conf, const struct arguments *a, struct err *e)
+{
+	struct push *p = NULL;
+	int cache, rc = -1;
+
+	catch_signals();
+	if (confine_user(conf, e) == 0 && (cache = tool_open_cache(conf, e)) >= 0 &&
+	    (p = push_new(conf, cache, NULL, -1, &stop, e)) != NULL && confine_files(conf, NULL, 1, e) == 0 &&
+	    confine_calls(POLICY_OF(publish_net), NOFILE, e) == 0 && push_open(p, e) == 0)
+		rc = push_command(p, a->name, a->names, e);
+	push_free(p);
+	return rc;
+}
+
+static int
 run(const char *command, const struct arguments *a, struct err *e)
 {
 	struct serve_options o = { .conf_path = a->path, .reload = configure };
@@ -153,13 +179,15 @@ run(const char *command, const struct arguments *a, struct err *e)
 		return serve_run(&o, e);
 	if (syscall(SYS_close_range, 3u, ~0u, 0) != 0)
 		return err_sys(e, errno, "cannot close descriptors");
+	if (strcmp(command, "push") == 0)
+		return run_push(&o.conf, a, e);
 	return run_tool(command, &o.conf, a, e);
 }
 
 int
 main(int argc, char **argv)
 {
-	static const char *const commands[] = { "serve", "index", "verify", "status" };
+	static const char *const commands[] = { "serve", "index", "push", "verify", "status" };
 	const char *command = NULL;
 	struct arguments a;
 	struct err e = { 0 };
@@ -178,7 +206,7 @@ main(int argc, char **argv)
 		fputs(help, stderr);
 		return EXIT_USAGE;
 	}
-	if (parse(&a, argc - 2, argv + 2, &e) != 0) {
+	if (parse(&a, command, argc - 2, argv + 2, &e) != 0) {
 		fprintf(stderr, "narlock-publish: %s\n", e.text);
 		return EXIT_USAGE;
 	}

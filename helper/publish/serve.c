@@ -23,6 +23,7 @@
 #include "helper/publish/confine.h"
 #include "helper/publish/place.h"
 #include "helper/publish/policies.h"
+#include "helper/publish/push.h"
 #include "helper/publish/serve.h"
 #include "helper/publish/tool.h"
 #include "helper/publish/watch.h"
@@ -39,9 +40,9 @@
 /* What a child says with its exit status. */
 enum { EXIT_DAMAGED = 3 };
 
-enum role { ROLE_WEB, ROLE_INDEX, ROLES };
+enum role { ROLE_WEB, ROLE_INDEX, ROLE_NET, ROLES };
 
-static const char *const role_names[ROLES] = { "web", "index" };
+static const char *const role_names[ROLES] = { "web", "index", "IPFS" };
 
 union address {
 	struct sockaddr any;
@@ -262,6 +263,24 @@ run_index(struct serve *s, const char *index, struct err *e)
 	return watch_run(&s->o->conf, s->cache, index, s->wrong[1], s->shared, &stop, e);
 }
 
+static int
+run_net(struct serve *s, struct err *e)
+{
+	struct push *p;
+	int rc = -1;
+
+	for (unsigned i = 0; i < s->nsockets; i++)
+		close(s->sockets[i]);
+	close(s->wrong[1]);
+	setpriority(PRIO_PROCESS, 0, 10);
+	p = push_new(&s->o->conf, s->cache, s->shared, s->wrong[0], &stop, e);
+	if (p != NULL && confine_files(&s->o->conf, NULL, 1, e) == 0 &&
+	    confine_calls(POLICY_OF(publish_net), 256, e) == 0 && push_open(p, e) == 0)
+		rc = push_serve(p, e);
+	push_free(p);
+	return rc;
+}
+
 static void
 run_child(struct serve *s, enum role role, pid_t parent)
 {
@@ -279,7 +298,8 @@ run_child(struct serve *s, enum role role, pid_t parent)
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) != 0 || getppid() != parent)
 		_exit(1);
 	if (tool_index_path(&s->o->conf, index, &e) > 0)
-		rc = role == ROLE_WEB ? run_web(s, index, &e) : run_index(s, index, &e);
+		rc = role == ROLE_WEB ? run_web(s, index, &e) : role == ROLE_INDEX ? run_index(s, index, &e) :
+		    run_net(s, &e);
 	if (rc != 0)
 		fprintf(stderr, "narlock-publish: %s: %s\n", role_names[role], e.text);
 	_exit(rc == 0 ? 0 : e.code == CATALOG_DAMAGED ? EXIT_DAMAGED : 1);
@@ -292,6 +312,8 @@ start(struct serve *s, enum role role)
 	unsigned i = 0;
 
 	s->start_at[role] = 0;
+	if (role == ROLE_NET && s->o->conf.ipfses == 0)
+		return;
 	while (i < CHILDREN && s->children[i].pid != 0)
 		i++;
 	fflush(NULL);
@@ -373,6 +395,8 @@ reload(struct serve *s)
 			kill(s->current[r], SIGTERM);
 	/* The new web server answers while the old one finishes; there is one index process at a time: reap() starts it. */
 	start(s, ROLE_WEB);
+	if (s->current[ROLE_NET] == 0)
+		start(s, ROLE_NET);
 }
 
 static int
@@ -458,6 +482,7 @@ serve_run(struct serve_options *o, struct err *e)
 	sigprocmask(SIG_BLOCK, &set, &s.before);
 	start(&s, ROLE_WEB);
 	start(&s, ROLE_INDEX);
+	start(&s, ROLE_NET);
 	/* Whoever connects from now on waits in the queue of the socket until the web server takes it. */
 	print_sockets(&s);
 	notify("READY=1");

@@ -19,7 +19,7 @@
 
 struct web {
 	const struct web_options *o;
-	struct limiter *limiter;
+	struct limiter *limiter, *again;
 	struct worker *workers[POOL_MAX];
 	pthread_t threads[POOL_MAX];
 	unsigned n, started;
@@ -224,6 +224,7 @@ worker_new(struct web *web, unsigned i, struct err *e)
 	w->counts = &o->shared->workers[i];
 	w->counts->open = 0;
 	w->limiter = web->limiter;
+	w->again = web->again;
 	w->now = milliseconds();
 	w->place = place_new(o->cache, o->index, o->wrong, e);
 	for (unsigned s = 0; s < o->nsockets && w->place != NULL; s++) {
@@ -368,6 +369,9 @@ web_run(const struct web_options *o, int (*ready)(void *ctx, struct err *e), voi
 	if (o->conf->requests_per_second > 0 &&
 	    (web.limiter = limiter_new(o->conf->requests_per_second, o->conf->burst)) == NULL)
 		return err_set(e, "out of memory");
+	web.again = limiter_new(o->conf->again_per_hour / 3600.0, o->conf->again_per_hour);
+	if (web.again == NULL)
+		rc = err_set(e, "out of memory");
 	for (unsigned i = 0; i < web.n && rc == 0; i++)
 		if ((web.workers[i] = worker_new(&web, i, e)) == NULL)
 			rc = -1;
@@ -385,5 +389,6 @@ web_run(const struct web_options *o, int (*ready)(void *ctx, struct err *e), voi
 	for (unsigned i = 0; i < web.n; i++)
 		worker_free(web.workers[i]);
 	limiter_free(web.limiter);
+	limiter_free(web.again);
 	return rc;
 }

@@ -55,7 +55,7 @@ struct kept_info {
 struct worker {
 	const struct web_options *o;
 	struct shared_worker *counts;
-	struct limiter *limiter;
+	struct limiter *limiter, *again; /* requests; nars into IPFS */
 	struct MHD_Daemon *daemons[CONF_LISTEN];
 	unsigned ndaemons;
 	struct place *place;
@@ -103,11 +103,19 @@ void blocks_encode(struct worker *w);
 enum MHD_Result infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part);
 enum MHD_Result infos_eris(struct worker *w, struct MHD_Connection *c, const char *part);
 
+/* --- again.c ---------------------------------------------------------------------------------------------------- */
+
+#define AGAIN_PATH "/publish-this-nar-again-into-IPFS/"
+#define AGAIN_STATUS "/publish-again-status/"
+
+enum MHD_Result again_post(struct worker *w, struct MHD_Connection *c, const char *name);
+enum MHD_Result again_status(struct worker *w, struct MHD_Connection *c, const char *name);
+
 /* --- limiter.c -------------------------------------------------------------------------------------------------- */
 
 struct limiter;
 /* limiter_new(rate, burst): requests a second of one address, and so many at once; for all threads. */
-struct limiter *limiter_new(unsigned rate, unsigned burst);
+struct limiter *limiter_new(double rate, unsigned burst);
 void limiter_free(struct limiter *l);
 /* limiter_take(l, address, now): 1: go on; 0: too many.  L may be NULL: no limit. */
 int limiter_take(struct limiter *l, const struct sockaddr *address, int64_t now);
