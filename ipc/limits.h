@@ -74,11 +74,15 @@
 #define LIMIT_STORE_NAME 244
 /* The store directory, and any configured path. */
 #define LIMIT_PATH 1024
+/* A directory of sockets: an address of a socket has 108 bytes. */
+#define LIMIT_SOCKET_DIR 92
 
 /* --- The fetcher ----------------------------------------------------------------------------------- */
 
 /* All header lines of one response, in bytes. */
 #define LIMIT_HEADERS 65536
+/* The same of one answer of a source of blocks, trailers included: hundreds of them come at a time. */
+#define LIMIT_BLOCK_HEADERS 8192
 /* Redirects followed for one request. */
 #define LIMIT_REDIRECTS 5
 /* The file of CA certificates, in bytes; Debian's is 220 KiB. */

@@ -81,6 +81,13 @@ acknowledge(struct transfer *t)
 			(void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
 }
 
+/* Hundreds of these answers come at the same time, and libcurl keeps their headers. */
+static size_t
+most_headers(const struct transfer *t)
+{
+	return t->kind == TRANSFER_BLOCK ? LIMIT_BLOCK_HEADERS : LIMIT_HEADERS;
+}
+
 static size_t
 on_header(char *line, size_t size, size_t n, void *data)
 {
@@ -91,7 +98,9 @@ on_header(char *line, size_t size, size_t n, void *data)
 	t->quiet = 0;
 	if (t->kind == TRANSFER_NAR && n == 2 && line[0] == '\r')
 		acknowledge(t);
-	return answer_line(&t->answer, line, n, t->fetch->clock) == 0 ? n : 0;
+	if (answer_line(&t->answer, line, n, t->fetch->clock) != 0 || t->answer.bytes > most_headers(t))
+		return 0;
+	return n;
 }
 
 static size_t
@@ -420,8 +429,8 @@ transfer_reason(const struct transfer *t, CURLcode result, char *buf, size_t siz
 	url_source(&t->url, where, sizeof where);
 	if (result == CURLE_OK)
 		(void)snprintf(buf, size, "%s: HTTP status %d", where, t->answer.status);
-	else if (t->answer.bytes > LIMIT_HEADERS)
-		(void)snprintf(buf, size, "%s: more than %d bytes of headers", where, LIMIT_HEADERS);
+	else if (t->answer.bytes > most_headers(t))
+		(void)snprintf(buf, size, "%s: more than %zu bytes of headers", where, most_headers(t));
 	else
 		(void)snprintf(buf, size, "%s: %s", where, what);
 	for (char *p = buf; *p != '\0'; p++)
