@@ -41,7 +41,8 @@
 /* Blocks that a second place brought while IPFS was still looking for them, kept until it has said whether it has
  * them. */
 #define DOUBTS 16
-/* A daemon that did not answer in the middle of a nar is left alone for so long. */
+/* A source that was late and then said nothing for such a time is silent, and left alone for so long. */
+#define SILENCE_MS 500
 #define SILENT_MS 60000
 
 enum from { FROM_IPFS, FROM_GATEWAY, FROM_BLOCKS, FROM_RANGE, FROM_KINDS };
@@ -75,7 +76,8 @@ struct doubt {
 /* What a source of the scheduler is. */
 struct origin {
 	enum from from;
-	size_t at; /* in the configuration, or in `files' */
+	size_t at;      /* in the configuration, or in `files' */
+	uint64_t heard; /* when it answered, whatever it said; 0: never */
 };
 
 struct file {
@@ -374,6 +376,8 @@ judge(struct blocks *b, struct blockpool_end *end)
 
 	rpc_judge(&j, &s->at, RPC_GET, end->ask.ref, end->ask.block_size, &end->reply);
 	source_judged(b->fetch, end->ask.source, j.verdict, j.why);
+	if (end->reply.status != 0)
+		b->origins[a->source].heard = b->fetch->now;
 	answer(b, a, outcome_of(j.verdict), j.retry_ms, j.why);
 }
 
@@ -428,6 +432,7 @@ give_batch(struct blocks *b, struct blockpool_end *ends, size_t n)
 			continue;
 		}
 		b->fetch->blocks->sources[end->ask.source].reached = 1;
+		b->origins[a->source].heard = b->fetch->now;
 		arrived(b, w, &b->origins[a->source], end->reply.body, end->reply.len);
 		answer(b, a, SCHED_BLOCK, 0, NULL);
 	}
@@ -565,7 +570,7 @@ static enum carget_use
 on_stream(void *owner, const uint8_t ref[ERIS_REF], const uint8_t *data, size_t len)
 {
 	struct blocks *b = owner;
-	struct origin o = { FROM_IPFS, b->car_source };
+	struct origin o = { .from = FROM_IPFS, .at = b->car_source };
 
 	if (b->fetch->blocks->sources[b->car_source].at.kind == RPC_GATEWAY)
 		o.from = FROM_GATEWAY;
@@ -690,7 +695,7 @@ add_origin(struct blocks *b, const struct sched_source *s, enum from from, size_
 
 	if (n < 0)
 		return;
-	b->origins[n] = (struct origin){ from, at };
+	b->origins[n] = (struct origin){ .from = from, .at = at };
 	b->norigins = (unsigned)n + 1;
 	if (from == FROM_RANGE)
 		b->files[at].source = (uint8_t)n;
@@ -807,7 +812,7 @@ ipfs_answers(const struct blocks *b)
 		if (b->origins[i].from != FROM_IPFS && b->origins[i].from != FROM_GATEWAY)
 			continue;
 		sched_figures(b->sched, i, &s);
-		if (s.health == SCHED_USABLE || (s.health == SCHED_BYPASSED && s.missed > 0))
+		if (b->origins[i].heard != 0 && (s.health == SCHED_USABLE || (s.health == SCHED_BYPASSED && s.missed > 0)))
 			return 1;
 	}
 	return 0;
@@ -935,6 +940,15 @@ blocks_insist(struct blocks *b)
 	b->progress = b->fetch->now;
 	blockpool_greet(b->fetch);
 	sched_again(b->sched, b->fetch->now, STAGE_RANGE);
+}
+
+int
+blocks_missed(const struct blocks *b)
+{
+	for (unsigned i = 0; i < b->norigins; i++)
+		if (b->origins[i].from == FROM_IPFS)
+			return 1;
+	return 0;
 }
 
 static void
@@ -1081,23 +1095,27 @@ blocks_new(struct fetch *f, const struct blocks_order *o, struct err *e)
 	return b;
 }
 
-/* A source that did not answer any more is not tried by every item. */
+/* A source that did not answer any more: a daemon has to say its version before the next item waits for it, and others
+ * are not tried for a while. */
 static void
 remember(struct blocks *b)
 {
 	for (unsigned i = 0; b->sched != NULL && i < b->norigins; i++) {
+		const struct origin *o = &b->origins[i];
 		struct sched_figures s;
-		struct block_source *at = &b->fetch->blocks->sources[b->origins[i].at];
+		struct block_source *at;
 
-		if (b->origins[i].from == FROM_RANGE)
+		if (o->from == FROM_RANGE)
 			continue;
+		at = &b->fetch->blocks->sources[o->at];
 		sched_figures(b->sched, i, &s);
-		if (s.health != SCHED_BYPASSED || s.why == NULL || strcmp(s.why, "does not answer") != 0 ||
-		    at->dead_until > b->fetch->now)
+		if (s.late == 0 || b->fetch->now < o->heard + SILENCE_MS || at->dead_until > b->fetch->now)
+			continue;
+		at->reached = 0;
+		if (at->at.kind == RPC_IPFS)
 			continue;
 		logline("%s does not answer and is left alone for a minute", at->name);
 		at->dead_until = b->fetch->now + SILENT_MS;
-		at->reached = 0;
 	}
 }
 

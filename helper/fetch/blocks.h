@@ -64,6 +64,9 @@ enum blocks_state blocks_is(const struct blocks *b);
 /* blocks_insist(b): BLOCKS_STUCK, but there is no other way: ask all sources once more for what they missed. */
 void blocks_insist(struct blocks *b);
 
+/* blocks_missed(b): after BLOCKS_STUCK: 1 if there is an IPFS daemon that should have had what was missing. */
+int blocks_missed(const struct blocks *b);
+
 /* blocks_deadline(b): when blocks_pump() has to be called at the latest (milliseconds), or UINT64_MAX. */
 uint64_t blocks_deadline(const struct blocks *b);
 

@@ -763,7 +763,7 @@ turn_to_file(struct order *o, int lasting)
 {
 	wire_copy(o->reason, sizeof o->reason, wire_str(blocks_why(o->blocks)));
 	logline("blocks: %s; trying the whole file", o->reason);
-	o->missing = !lasting;
+	o->missing = !lasting && blocks_missed(o->blocks);
 	if (lasting && !o->begun)
 		o->rounds = MAX_ROUNDS;
 	if (!o->begun || lasting)
