@@ -1,29 +1,47 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Broker: the audit log: one JSON object a line, appended. */
+ * Broker: the audit log: one JSON object a line, appended, chained by hashes (audit.h). */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "broker/audit.h"
+#include "broker/crypto.h"
 #include "broker/log.h"
 #include "ipc/layers.h"
 
-/* Room that fields leave for the end of the record. */
-#define TAIL 24
+/* Room that fields leave for the end of the record: two hashes and two numbers. */
+#define TAIL 256
+/* How long one process waits for others' locks, in all its life (milliseconds); they are held for microseconds. */
+#define PATIENCE 9
 
-void audit_open(struct audit *a, const char *path, const char *mode)
+/* The file with the hash of the last record of all processes.  It stays when the log is rotated. */
+static void open_head(struct audit *a, const char *path)
+{
+	char head[LIMIT_PATH + 8];
+	struct stat st;
+
+	if (fstat(a->fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return;
+	(void)snprintf(head, sizeof head, "%s.head", path);
+	if ((a->head = open(head, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640)) < 0)
+		log_say("warning: the audit log is not joined to that of other processes: %s: %s", head, strerror(errno));
+}
+
+void audit_open(struct audit *a, const char *path, const char *mode, const char *user)
 {
 	struct timespec t;
 
-	a->fd = -1;
+	memset(a, 0, sizeof *a);
+	a->fd = a->head = -1;
 	a->mode = mode;
-	a->lost = 0;
-	a->torn = 0;
+	a->user = user;
+	a->patience = PATIENCE;
 	(void)clock_gettime(CLOCK_REALTIME, &t);
 	(void)snprintf(a->session, sizeof a->session, "%ld-%lld.%06ld", (long)getpid(), (long long)t.tv_sec,
 		       t.tv_nsec / 1000);
@@ -33,6 +51,8 @@ void audit_open(struct audit *a, const char *path, const char *mode)
 	a->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0640);
 	if (a->fd < 0)
 		log_say("warning: no audit log: %s: %s", path, strerror(errno));
+	else
+		open_head(a, path);
 }
 
 static void add(struct audit_line *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -67,6 +87,8 @@ void audit_begin(const struct audit *a, struct audit_line *l, const char *event)
 	(void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
 	add(l, "{\"time\":\"%s.%03ldZ\",\"session\":\"%s\",\"mode\":\"%s\",\"event\":\"%s\"", when,
 	    t.tv_nsec / 1000000, a->session, a->mode, event);
+	if (a->user != NULL && a->user[0] != '\0')
+		audit_text(l, "claimed_user", a->user);
 }
 
 void audit_bytes(struct audit_line *l, const char *name, const char *value, unsigned len)
@@ -123,24 +145,64 @@ void audit_layers(struct audit_line *l, const char *name, uint32_t layers)
 	audit_text(l, name, text);
 }
 
+static int lock_head(struct audit *a)
+{
+	const struct timespec ms = { 0, 1000000 };
+
+	while (a->head >= 0 && flock(a->head, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK || a->patience == 0)
+			return 0;
+		a->patience--;
+		(void)nanosleep(&ms, NULL);
+	}
+	return a->head >= 0;
+}
+
+/* What every record ends with.  JOINED: the lock is ours. */
+static void chain(const struct audit *a, struct audit_line *l, int joined)
+{
+	char text[TAIL] = "", head[65] = "";
+	size_t n = 0;
+
+	if (joined && (pread(a->head, head, 64, 0) != 64 || strspn(head, "0123456789abcdef") != 64))
+		head[0] = '\0'; /* a new file */
+	if (l->full)
+		n += (size_t)snprintf(text, sizeof text, ",\"cut\":true");
+	if (a->lost > 0)
+		n += (size_t)snprintf(text + n, sizeof text - n, ",\"lost\":%lu", a->lost);
+	n += (size_t)snprintf(text + n, sizeof text - n, ",\"seq\":%lu,\"prev\":\"%s\"", a->seq + 1, a->last);
+	n += joined ? (size_t)snprintf(text + n, sizeof text - n, ",\"join\":\"%s\"}\n", head)
+		    : (size_t)snprintf(text + n, sizeof text - n, ",\"unjoined\":true}\n");
+	memcpy(l->text + l->len, text, n);
+	l->len += (unsigned)n;
+}
+
 void audit_end(struct audit *a, struct audit_line *l)
 {
-	ssize_t n;
+	int joined = a->fd >= 0 && lock_head(a);
+	uint8_t hash[32];
+	ssize_t n = -1;
 
-	if (l->full)
-		l->len += (unsigned)snprintf(l->text + l->len, TAIL, ",\"cut\":true");
-	l->text[l->len++] = '}';
-	l->text[l->len++] = '\n';
 	if (a->fd < 0)
 		return;
+	chain(a, l, joined);
 	if (a->torn) /* else this record would go on from the fragment */
-		(void)!write(a->fd, "\n", 1);
-	while ((n = write(a->fd, l->text, l->len)) < 0 && errno == EINTR)
+		a->torn = write(a->fd, "\n", 1) != 1;
+	while (!a->torn && (n = write(a->fd, l->text, l->len)) < 0 && errno == EINTR)
 		;
-	a->torn = n > 0 && n != (ssize_t)l->len;
-	if (n != (ssize_t)l->len && a->lost++ == 0)
-		log_say("warning: the audit log cannot be written (%s); substitutes go on without it",
+	a->torn |= n > 0 && n != (ssize_t)l->len;
+	if (n == (ssize_t)l->len) {
+		crypto_sha256(hash, l->text, l->len - 1);
+		crypto_hex(a->last, hash, sizeof hash);
+		a->seq++;
+		if (joined)
+			(void)!pwrite(a->head, a->last, 64, 0);
+	} else if (a->lost++ == 0) {
+		log_say("WARNING: the audit log cannot be written (%s); substitutes go on without it",
 			n < 0 ? strerror(errno) : "disk full");
+	}
+	if (joined)
+		(void)flock(a->head, LOCK_UN);
 }
 
 void audit_event(struct audit *a, const char *event, const char *subject, const char *reason)

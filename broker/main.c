@@ -212,12 +212,12 @@ static int start_up(struct broker *b, const struct arguments *a, struct confinem
 	char directory[LIMIT_PATH];
 	struct spawner_plan plan;
 
-	if (configure(b, a, e) < 0)
+	if (crypto_init(e) < 0 || configure(b, a, e) < 0)
 		return -1;
 	(void)snprintf(directory, sizeof directory, "%s", b->conf.audit_log);
 	if (directory[0] != '\0')
 		(void)mkdir(dirname(directory), 0755);
-	audit_open(&b->audit, b->conf.audit_log, a->mode);
+	audit_open(&b->audit, b->conf.audit_log, a->mode, b->options.user);
 	if (plan_helpers(b, a, &plan, e) < 0)
 		return -1;
 	make_directories(b, plan.uid, plan.gid);
@@ -225,7 +225,7 @@ static int start_up(struct broker *b, const struct arguments *a, struct confinem
 	if (b->record_fd < 0 && !b->by_hand && strcmp(a->mode, "self-check") != 0)
 		return err_set(e, "%s cannot be used: the references told to the daemon and the nar installed could not be kept "
 			       "together", b->conf.state_directory);
-	if (crew_start(b, &plan, e) < 0 || crypto_init(e) < 0)
+	if (crew_start(b, &plan, e) < 0)
 		return -1;
 	/* They start while we read on and while the daemon writes its first command. */
 	(void)crew_ask(b, KIND_FETCH);

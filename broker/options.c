@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Broker: what the daemon tells through _NIX_OPTIONS and the environment. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,6 +111,8 @@ int options_parse(struct options *o, const char *text, const char *discovered, u
 	o->deduplicate = flag(find(copy, end, "deduplicate", 0));
 	value = find(copy, end, "terminal-columns", 1);
 	o->columns = value != NULL && atoi(value) >= 20 && atoi(value) <= 1000 ? (unsigned)atoi(value) : 80;
+	value = find(copy, end, "user-name", 1);
+	(void)snprintf(o->user, sizeof o->user, "%s", value != NULL ? value : "");
 	free(copy);
 	return 0;
 }

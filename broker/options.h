@@ -16,6 +16,7 @@ struct options {
 	int traces;                        /* `@ download-...' lines instead of a progress bar */
 	int deduplicate;
 	unsigned columns;                  /* of the client's terminal */
+	char user[64];                     /* who the client says it is; nobody checks that */
 };
 
 /* options_parse(o, text, discovered, most): TEXT is the value of _NIX_OPTIONS or NULL, DISCOVERED the text of guix's list of
