@@ -12,8 +12,8 @@
 #include "helper/eris/eris.h"
 #include "helper/fetch/fetch.h"
 
-/* Leaves that are wanted or wait for those before them: 320 * 32 KiB are 10 MiB, and more than can be in flight. */
-#define BLOCKS_WINDOW 320
+/* Leaves that are wanted or wait for those before them: 288 * 32 KiB are 9 MiB, and more than can be in flight. */
+#define BLOCKS_WINDOW 288
 /* Files from which parts may be taken. */
 #define BLOCKS_PLACES 8
 
