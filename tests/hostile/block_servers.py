@@ -902,5 +902,10 @@ BAD = {
     "second_answer": (bad_second_answer, None),
     "stream_error": (bad_stream_error, 0),
     "trailer_bomb": (bad_trailer_bomb, 0),
+    "no_end_behind_the_block": (lambda a, o, b: o.chunks([b or other()], end=False), None),
+    "reset_behind_the_block": (lambda a, o, b: o.chunks([b or other()], end=False) or o.wait(0.05) or o.reset(), None),
+    "http_10": (lambda a, o, b: o.raw(b"HTTP/1.0 200 OK\r\n\r\n" + (b or other())), None),
+    "http_09": (lambda a, o, b: o.raw(b or other()), 0),
+    "upgrade": (lambda a, o, b: o.raw(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"), 0),
     "gzip": (lambda a, o, b: o.ok(b or other(), "Content-Encoding: gzip"), None),
 }
