@@ -930,6 +930,8 @@ sched_due(const struct sched *s, uint64_t now)
 
 		if (o->health == SCHED_BYPASSED && !o->probing && o->probe_at > now)
 			earlier(&due, o->probe_at);
+		if (o->health == SCHED_BYPASSED && o->delivered > 0 && o->last + s->deadline_ms > now)
+			earlier(&due, o->last + s->deadline_ms);
 		if (o->health == SCHED_DEAD && o->dead_until > now)
 			earlier(&due, o->dead_until);
 		if (o->health == SCHED_USABLE && o->busy_until > now)
@@ -940,11 +942,25 @@ sched_due(const struct sched *s, uint64_t now)
 	return due;
 }
 
+/* A source that is bypassed just now may bring it yet: it brought others not long ago. */
+static int
+may_return(const struct sched *s, const struct slot *b, uint64_t now)
+{
+	for (unsigned i = 0; i < s->nsources; i++) {
+		const struct source *o = &s->sources[i];
+
+		if (o->health == SCHED_BYPASSED && !(b->tried >> i & 1) && (!o->is.leaves || b->level == 0) &&
+		    o->delivered > 0 && now < o->last + s->deadline_ms)
+			return 1;
+	}
+	return 0;
+}
+
 int
 sched_stuck(const struct sched *s, uint64_t now, uint8_t ref[ERIS_REF])
 {
 	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
-		if (hopeless(s, &s->slots[i]) && !held(s, &s->slots[i], now)) {
+		if (hopeless(s, &s->slots[i]) && !held(s, &s->slots[i], now) && !may_return(s, &s->slots[i], now)) {
 			memcpy(ref, s->slots[i].ref, ERIS_REF);
 			return 1;
 		}

@@ -122,7 +122,8 @@ int sched_arrived(struct sched *s, uint64_t now, const uint8_t ref[ERIS_REF]);
 uint64_t sched_due(const struct sched *s, uint64_t now);
 
 /* sched_stuck(s, now, ref): 1 and the first wanted block that is under way nowhere and has no source left
- * that could be asked; 0: there is hope for all. */
+ * that could be asked, a bypassed one that brought a block within the deadline included; 0: there is hope
+ * for all. */
 int sched_stuck(const struct sched *s, uint64_t now, uint8_t ref[ERIS_REF]);
 
 /* sched_again(s, now, stage): sources up to that stage may have got blocks meanwhile: what they missed may

@@ -729,6 +729,44 @@ far_slower(void **state)
 	bed_free(b);
 }
 
+/* A node that only a source has which pauses is hoped for until the deadline after its last block. */
+static void
+pause_before_a_node(void **state)
+{
+	struct err e;
+	struct sched *s = sched_new(64, 5000, &e);
+	struct sched_figures f;
+	struct sched_ask a;
+	uint32_t ids[40];
+	uint8_t ref[ERIS_REF];
+	unsigned n = 0;
+
+	(void)state;
+	assert_int_equal(sched_source(s, &ipfs, &e), 0);
+	assert_int_equal(sched_source(s, &range, &e), 1);
+	sched_reached(s, 0);
+	for (unsigned i = 0; i < 40; i++) {
+		ref_of(ref, i);
+		assert_int_equal(sched_want(s, 0, ref, 0), 1);
+	}
+	while (n < 40 && sched_next(s, 0, &a)) {
+		assert_int_equal(a.source, 0);
+		ids[n++] = a.id;
+	}
+	for (unsigned i = 0; i < n / 2; i++)
+		(void)sched_answer(s, 10, ids[i], SCHED_BLOCK, 0, NULL);
+	ref_of(ref, 100);
+	assert_int_equal(sched_want(s, 10, ref, 1), 1);
+	while (sched_next(s, 5000, &a))
+		assert_true(a.source == 1 || a.hedge || a.level == 1);
+	sched_figures(s, 0, &f);
+	assert_int_equal(f.health, SCHED_BYPASSED);
+	assert_int_equal(sched_stuck(s, 5009, ref), 0);
+	assert_true(sched_due(s, 5000) <= 5010);
+	assert_int_equal(sched_stuck(s, 5010, ref), 1);
+	sched_free(s);
+}
+
 /* Exactly how much is too much. */
 static void
 in_a_row(void **state)
@@ -922,6 +960,7 @@ main(void)
 		cmocka_unit_test(busy),
 		cmocka_unit_test(hedges),
 		cmocka_unit_test(far_slower),
+		cmocka_unit_test(pause_before_a_node),
 		cmocka_unit_test(in_a_row),
 		cmocka_unit_test(deadlines),
 		cmocka_unit_test(stream),
