@@ -35,6 +35,7 @@ struct key {
 static const struct key keys[] = {
 	{ AT("helper-user", TEXT, helper_user) },
 	{ AT("state-directory", DIRECTORY, state_directory) },
+	{ AT("helper-sockets", DIRECTORY, helper_sockets) },
 	{ AT("spool-directory", DIRECTORY, spool_directory) },
 	{ AT("spool-memory", SIZE, spool_memory), .max = 1ULL << 40 },
 	{ AT("audit-log", DIRECTORY, audit_log) },
@@ -64,6 +65,7 @@ void conf_defaults(struct conf *c, const char *state_parent)
 	(void)snprintf(c->state_directory, sizeof c->state_directory, "%s/narlock", state_parent);
 	(void)snprintf(c->audit_log, sizeof c->audit_log, "/var/log/narlock/audit.log");
 	(void)snprintf(c->ca_bundle, sizeof c->ca_bundle, "/etc/ssl/certs/ca-certificates.crt");
+	(void)snprintf(c->helper_sockets, sizeof c->helper_sockets, CONF_AUTO);
 	c->spool_memory = UINT64_MAX;
 	c->stall_seconds = 5;
 	c->connect_seconds = 5;

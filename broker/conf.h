@@ -12,6 +12,7 @@
 #define CONF_DESTINATIONS 8
 #define CONF_HOSTS 16
 #define CONF_INDEXES 8
+#define CONF_AUTO "auto" /* no path, so that nobody can write it */
 
 /* narlock.conf(5).  Every member has its default after conf_defaults(). */
 struct conf {
@@ -20,6 +21,7 @@ struct conf {
 	char spool_directory[LIMIT_PATH];     /* empty: state_directory/spool */
 	char audit_log[LIMIT_PATH];           /* empty: none */
 	char ca_bundle[LIMIT_PATH];
+	char helper_sockets[LIMIT_SOCKET_DIR]; /* empty: none; CONF_AUTO: PATH_SOCKETS for a daemon that is not root */
 	char destinations[CONF_DESTINATIONS][LIMIT_PATH]; /* allow-destination */
 	char redirect_hosts[CONF_HOSTS][LIMIT_HOST + 1];  /* trusted-redirect-host */
 	char indexes[CONF_INDEXES][LIMIT_URL + 1];        /* eris-index; no trailing slash */

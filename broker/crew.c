@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -69,6 +70,7 @@ int crew_start(struct broker *b, const struct spawner_plan *plan, struct err *e)
 	}
 	c->demand = (struct proof_demand){ .isolation = plan->isolation, .uid = plan->uid, .gid = plan->gid,
 					   .hidden = { plan->hidden[0], plan->hidden[1] } };
+	c->units = plan->sockets[0] != '\0';
 	/* The spawner adds none, so a helper begins with as many as we have now. */
 	if ((filters = proof_filters(getpid(), e)) < 0)
 		return -1;
@@ -109,6 +111,7 @@ int crew_ask(struct broker *b, uint8_t kind)
 		return -1;
 	h->kind = kind;
 	h->state = HELPER_ASKED;
+	h->demand = b->crew.demand;
 	h->verified = h->claimed = 0;
 	h->since = crew_now();
 	h->log_window = h->since;
@@ -247,17 +250,40 @@ static int settings_to_fetcher(struct broker *b, struct helper *h, struct err *e
 	return 0;
 }
 
+/* A helper of the service manager is known by what the kernel says of its first message.  It waits then, so that the filters
+ * of its unit can be told from its own. */
+static int on_started(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
+{
+	const struct wire_msg begin = { .type = MSG_BEGIN };
+	int filters;
+
+	if (!h->unit || h->pid != 0)
+		return err_set(e, "STARTED is not for it to say");
+	if (m->sender.uid == 0 || m->sender.gid == 0 || m->sender.uid == geteuid())
+		return err_set(e, "it runs as uid %u, gid %u: root's or guix-daemon's", m->sender.uid, m->sender.gid);
+	if ((h->pidfd = (int)syscall(SYS_pidfd_open, m->sender.pid, 0)) < 0)
+		return err_sys(e, errno, "its process cannot be held on to");
+	if ((filters = proof_filters(m->sender.pid, e)) < 0)
+		return -1;
+	h->pid = m->sender.pid;
+	h->demand = (struct proof_demand){ .isolation = ISOLATE_UNIT, .uid = m->sender.uid, .gid = m->sender.gid,
+					   .filters_before = (unsigned)filters };
+	return crew_send(b, h, &begin, -1, e) == 0 ? 0 : -1;
+}
+
 static int on_sealed(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
 {
 	struct err why;
 
 	if (m->version != WIRE_VERSION)
 		return err_set(e, "it speaks version %u, not %u: parts of two installations", m->version, WIRE_VERSION);
+	if (h->unit && (m->sender.pid != h->pid || m->sender.uid != h->demand.uid || m->sender.gid != h->demand.gid))
+		return err_set(e, "another process than the one that began says that it is sealed");
 	if (h->log < 0 || (h->kind == KIND_UNPACK && (h->in < 0 || h->out < 0)))
 		return err_set(e, "it has not got all its channels");
 	h->claimed = m->layers;
 	h->landlock_abi = m->landlock_abi;
-	if (proof_check(h->pid, h->pidfd, &b->crew.demand, &h->verified, &why) < 0)
+	if (proof_check(h->pid, h->pidfd, &h->demand, &h->verified, &why) < 0)
 		return err_set(e, "it says it is sealed, but %s", why.text);
 	if (b->conf.require_landlock && !(h->claimed & LAYER_LANDLOCK_FS))
 		return err_set(e, "Landlock is required, but off (narlock doctor says why)");
@@ -367,6 +393,7 @@ static const struct rule {
 	int (*handler)(struct broker *, struct helper *, const struct wire_msg *, struct err *);
 } rules[] = {
 	{ MSG_SEALED, 0, HELPER_NEW, on_sealed },
+	{ MSG_STARTED, 0, HELPER_NEW, on_started },
 	{ MSG_NARINFO_PART, KIND_FETCH, HELPER_READY, lookups_on_part },
 	{ MSG_NARINFO_END, KIND_FETCH, HELPER_READY, lookups_on_end },
 	{ MSG_NAR_BEGIN, KIND_FETCH, HELPER_ORDERED, order_on_begin },
@@ -397,6 +424,16 @@ static void dispatch(struct broker *b, struct helper *h, const struct wire_msg *
 	violation(b, h, e.text);
 }
 
+/* There is nobody to tell us of its EXITED. */
+static void unit_ended(struct broker *b, struct helper *h)
+{
+	static const char why[] = "its unit has ended (see journalctl -u 'narlock-*')";
+
+	drain_log(b, h);
+	log_say("%s (pid %ld): %s", kind_names[h->kind], (long)h->pid, why);
+	helper_lost(b, h, why);
+}
+
 static void listen_to(struct broker *b, struct helper *h)
 {
 	uint8_t frame[LIMIT_FRAME];
@@ -405,10 +442,14 @@ static void listen_to(struct broker *b, struct helper *h)
 	struct err e;
 
 	for (int i = 0; i < FRAMES_AT_ONCE; i++) {
-		int rc = wire_recv(h->control, &m, frame, NULL, MSG_DONTWAIT, &e);
+		int rc = wire_recv(h->control, &m, frame, NULL, MSG_DONTWAIT | (h->unit ? WIRE_SENDER : 0), &e);
 
 		if (rc == WIRE_AGAIN)
 			return;
+		if (rc == 0 && h->unit) {
+			unit_ended(b, h);
+			return;
+		}
 		if (rc < 0) {
 			violation(b, h, e.text);
 			return;
@@ -519,12 +560,13 @@ static int on_spawned(struct broker *b, const struct wire_msg *m, int fd)
 	struct helper *h = crew_find(b, m->kind, HELPER_ASKED);
 
 	if (h == NULL) {
-		close(fd);
+		close_fd(&fd);
 		return -1;
 	}
 	h->slot = m->slot;
 	h->pid = (pid_t)m->pid;
 	h->pidfd = fd;
+	h->unit = m->type == MSG_CONNECTED;
 	h->state = HELPER_NEW;
 	return 0;
 }
@@ -536,7 +578,7 @@ static int hear_spawner(struct broker *b)
 	int fd, rc;
 
 	while ((rc = wire_recv(b->crew.channel, &m, frame, &fd, MSG_DONTWAIT, NULL)) == 1) {
-		if (m.type == MSG_SPAWNED)
+		if (m.type == MSG_SPAWNED || m.type == MSG_CONNECTED)
 			rc = on_spawned(b, &m, fd);
 		else if (m.type == MSG_CHANNEL)
 			rc = on_channel(by_slot(b, m.slot), m.which, fd);

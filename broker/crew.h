@@ -17,7 +17,7 @@ struct broker;
 enum helper_state {
 	HELPER_FREE = 0,
 	HELPER_ASKED = 1,     /* SPAWN is sent */
-	HELPER_NEW = 2,       /* runs, has not proved anything */
+	HELPER_NEW = 2,       /* runs (or will, when the service manager starts it), has not proved anything */
 	HELPER_READY = 4,     /* sealed, and the kernel agrees */
 	HELPER_ORDERED = 8,   /* fetch: has an order; unpack: has its unpacker's end taken */
 	HELPER_STREAMING = 16, /* fetch: NAR_BEGIN was seen; unpack: UNPACK was sent */
@@ -28,7 +28,9 @@ struct helper {
 	uint8_t kind;
 	unsigned state;
 	uint32_t slot;
-	pid_t pid;
+	int unit;               /* the service manager's, no child of the spawner */
+	struct proof_demand demand;
+	pid_t pid;              /* of a unit: 0 before STARTED */
 	int pidfd, control, log;
 	int in, out;            /* unpack: compressed bytes (write end), nar bytes (read end) */
 	uint32_t verified, claimed; /* ipc/layers.h */
@@ -50,7 +52,8 @@ struct trouble {
 struct crew {
 	int channel;            /* to the spawner */
 	pid_t spawner;
-	struct proof_demand demand;
+	struct proof_demand demand; /* of helpers that the spawner starts */
+	int units;              /* fetch and resolve are the service manager's */
 	struct helper helpers[CREW_SIZE];
 	struct trouble trouble[KIND_RESOLVE + 1];
 	unsigned failures[KIND_RESOLVE + 1]; /* in a row, without one that became ready */

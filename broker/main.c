@@ -203,6 +203,9 @@ static int plan_helpers(struct broker *b, const struct arguments *a, struct spaw
 	p->gid = getegid();
 	p->isolation = p->uid == 0 ? ISOLATE_USER : b->conf.require_less ? ISOLATE_LOWERED : ISOLATE_NAMESPACE;
 	b->crew.demand.isolation = p->isolation;
+	p->sockets = b->conf.helper_sockets;
+	if (strcmp(p->sockets, CONF_AUTO) == 0)
+		p->sockets = p->uid != 0 && access(PATH_SOCKETS "/fetch.socket", F_OK) == 0 ? PATH_SOCKETS : "";
 	return p->isolation == ISOLATE_USER ? conf_helper_ids(&b->conf, &p->uid, &p->gid, e) : 0;
 }
 

@@ -48,12 +48,13 @@ static int count_filters(const char *text, unsigned *n, struct err *e)
 }
 
 #define IN(isolation) (1u << (isolation))
-#define ALWAYS (IN(ISOLATE_USER) | IN(ISOLATE_NAMESPACE) | IN(ISOLATE_LOWERED))
+#define OTHER_UID (IN(ISOLATE_USER) | IN(ISOLATE_UNIT))
+#define ALWAYS (OTHER_UID | IN(ISOLATE_NAMESPACE) | IN(ISOLATE_LOWERED))
 #define NO_CAPS "0000000000000000"
 
 int proof_parse(const char *text, const struct proof_demand *d, uint32_t *layers, struct err *e)
 {
-	char uid[48], gid[48];
+	char uid[48], gid[48], groups[16] = "";
 	const struct {
 		const char *name, *want;
 		unsigned where;  /* it is demanded */
@@ -62,12 +63,12 @@ int proof_parse(const char *text, const struct proof_demand *d, uint32_t *layers
 		{ "Uid", uid, ALWAYS, 0 },
 		{ "Gid", gid, ALWAYS, 0 },
 		/* An unprivileged daemon cannot drop groups; it has none when systemd starts it. */
-		{ "Groups", "", IN(ISOLATE_USER), LAYER_UID | LAYER_NO_GROUPS },
+		{ "Groups", groups, OTHER_UID, LAYER_UID | LAYER_NO_GROUPS },
 		{ "CapInh", NO_CAPS, ALWAYS, 0 },
 		{ "CapPrm", NO_CAPS, ALWAYS, 0 },
 		{ "CapEff", NO_CAPS, ALWAYS, 0 },
 		/* Without CAP_SETPCAP the bounding set stays; no_new_privs makes it moot. */
-		{ "CapBnd", NO_CAPS, IN(ISOLATE_USER) | IN(ISOLATE_NAMESPACE), 0 },
+		{ "CapBnd", NO_CAPS, OTHER_UID | IN(ISOLATE_NAMESPACE), 0 },
 		{ "CapAmb", NO_CAPS, ALWAYS, LAYER_NO_CAPS },
 		{ "NoNewPrivs", "1", ALWAYS, LAYER_NO_NEW_PRIVS },
 		{ "Threads", "1", ALWAYS, 0 },
@@ -78,6 +79,9 @@ int proof_parse(const char *text, const struct proof_demand *d, uint32_t *layers
 	*layers = 0;
 	(void)snprintf(uid, sizeof uid, "%u\t%u\t%u\t%u", d->uid, d->uid, d->uid, d->uid);
 	(void)snprintf(gid, sizeof gid, "%u\t%u\t%u\t%u", d->gid, d->gid, d->gid, d->gid);
+	/* systemd puts the primary group among the others, and nobody without rights can take it out. */
+	if (d->isolation == ISOLATE_UNIT && expect(text, "Groups", "", &(struct err){ 0, "" }) < 0)
+		(void)snprintf(groups, sizeof groups, "%u", d->gid);
 	for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
 		if ((lines[i].where & IN(d->isolation)) == 0)
 			continue;

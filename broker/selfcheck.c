@@ -8,7 +8,7 @@
 #include "broker/selfcheck.h"
 #include "ipc/layers.h"
 
-static const char *const modes[] = { "root", "rootless-namespace", "rootless-lowered" };
+static const char *const modes[] = { "root", "rootless-namespace", "?", "rootless-lowered" };
 
 /* A store item that no server has. */
 #define NO_ITEM "00000000000000000000000000000000-narlock-self-check"
@@ -44,7 +44,7 @@ static void helper_line(struct broker *b, uint8_t kind, const char *name, struct
 	audit_layer_names(verified, sizeof verified, h->verified);
 	audit_layer_names(claimed, sizeof claimed, h->claimed & ~h->verified);
 	printf("helper %s uid=%u gid=%u seccomp_filters=%u->more verified=%s claimed=%s landlock_abi=%u\n", name,
-	       b->crew.demand.uid, b->crew.demand.gid, b->crew.demand.filters_before, verified, claimed, h->landlock_abi);
+	       h->demand.uid, h->demand.gid, h->demand.filters_before, verified, claimed, h->landlock_abi);
 	if (!(h->claimed & LAYER_LANDLOCK_FS))
 		worse(v, 1, "helpers run without Landlock");
 }
@@ -125,7 +125,7 @@ int selfcheck(struct broker *b, const struct confinement *c, int urls)
 	if (b->refusal[0] != '\0') {
 		worse(&v, 2, b->refusal);
 	} else {
-		printf("mode %s\n", modes[b->crew.demand.isolation]);
+		printf("mode %s%s\n", modes[b->crew.demand.isolation], b->crew.units ? " units" : "");
 		printf("acl %s/acl %zu keys\n", b->config_dir, b->acl.count);
 		printf("broker confined seccomp=%u landlock=%s landlock_abi=%d%s%s\n", c->filter_len,
 		       c->landlock ? "on" : "off", c->landlock_abi, c->landlock_error != 0 ? " why=" : "",

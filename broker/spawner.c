@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@
 #include "ipc/wire.h"
 
 #define MAX_HELPERS 8
+/* To get a connection from a service manager that is busy, seconds. */
+#define CONNECT_SECONDS 3
 
 struct slot {
 	uint32_t number;
@@ -80,8 +83,6 @@ static int make_pair(struct channels *c, int n, int type)
 
 static int make_channels(struct channels *c, int kind)
 {
-	for (int i = 0; i < 6; i++)
-		c->ours[i] = c->theirs[i] = -1;
 	if (make_pair(c, 2, SOCK_SEQPACKET) < 0 || make_pair(c, 3, SOCK_SEQPACKET) < 0)
 		return -1;
 	if (kind == KIND_UNPACK && (make_pair(c, 4, SOCK_STREAM) < 0 || make_pair(c, 5, SOCK_STREAM) < 0))
@@ -194,13 +195,15 @@ static int refuse(const struct spawner *s, uint8_t kind, int error, const char *
 	return wire_send(s->channel, &m, -1, 0, NULL) == 1 ? 0 : -1;
 }
 
-/* SPAWNED with the pidfd, then the broker's ends one by one. */
+/* SPAWNED with the pidfd (or CONNECTED), then the broker's ends one by one. */
 static int announce(const struct spawner *s, const struct slot *slot, uint8_t kind, const struct channels *c)
 {
 	/* The control channel is last: nothing can be heard from a helper before its other channels are there. */
 	static const uint8_t order[] = { 2, 4, 5, 3 };
 	struct wire_msg m = { .type = MSG_SPAWNED, .slot = slot->number, .kind = kind, .pid = (uint32_t)slot->pid };
 
+	if (slot->pid == 0)
+		m.type = MSG_CONNECTED;
 	if (wire_send(s->channel, &m, slot->pidfd, 0, NULL) != 1)
 		return -1;
 	for (int i = 0; i < 4; i++) {
@@ -212,15 +215,59 @@ static int announce(const struct spawner *s, const struct slot *slot, uint8_t ki
 	return 0;
 }
 
+/* The credentials that come with the other end's messages are asked for before there is one. */
+static int connect_to(const char *directory, const char *name)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), on = 1, error;
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	struct timeval most = { CONNECT_SECONDS, 0 };
+	struct ucred listener;
+	socklen_t len = sizeof listener;
+
+	(void)snprintf(to.sun_path, sizeof to.sun_path, "%s/%s.socket", directory, name);
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 &&
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most) == 0 &&
+	    connect(fd, (const struct sockaddr *)&to, sizeof to) == 0 &&
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &listener, &len) == 0) {
+		if (listener.uid == 0)
+			return fd;
+		errno = EPERM; /* not the service manager */
+	}
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+/* A helper of the service manager: no child of ours, so that it cannot be killed; it ends with the connection.  The first
+ * frame gives it its log channel, all else is between it and the broker. */
+static int connect_helper(struct spawner *s, uint8_t kind, struct channels *c)
+{
+	const struct slot slot = { .number = s->next++, .pid = 0, .pidfd = -1 };
+	const struct wire_msg log = { .type = MSG_CHANNEL, .slot = slot.number, .which = 2 };
+	int rc;
+
+	if (make_pair(c, 2, SOCK_SEQPACKET) < 0 ||
+	    (c->ours[3] = connect_to(s->plan->sockets, program_names[kind])) < 0 ||
+	    wire_send(c->ours[3], &log, c->theirs[2], MSG_DONTWAIT, NULL) != 1)
+		rc = refuse(s, kind, errno, "no connection to its socket (systemctl status 'narlock-*.socket')");
+	else
+		rc = announce(s, &slot, kind, c);
+	close_channels(c);
+	return rc;
+}
+
 static int spawn(struct spawner *s, uint8_t kind)
 {
+	struct channels c = { { -1, -1, -1, -1, -1, -1 }, { -1, -1, -1, -1, -1, -1 } };
 	struct slot *slot = &s->slots[s->count];
 	pid_t self = getpid();
-	struct channels c;
 	int rc;
 
 	if (kind < KIND_FETCH || kind > KIND_RESOLVE || s->count == MAX_HELPERS)
 		return refuse(s, kind, EAGAIN, "too many helpers");
+	if (s->plan->sockets[0] != '\0' && kind != KIND_UNPACK)
+		return connect_helper(s, kind, &c);
 	if (s->programs[kind] < 0)
 		return refuse(s, kind, ENOENT, "its program is missing or can be written by others");
 	if (make_channels(&c, kind) < 0) {

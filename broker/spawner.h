@@ -13,6 +13,7 @@
 enum isolation {
 	ISOLATE_USER,  /* another uid: the daemon is root */
 	ISOLATE_NAMESPACE, /* user and mount namespace without store and state: the daemon is not root */
+	ISOLATE_UNIT, /* a process of another uid, which the service manager starts when the spawner connects */
 	ISOLATE_LOWERED, /* required-layers = no-namespace: the daemon's uid, but no rights and a filter */
 };
 
@@ -28,6 +29,7 @@ struct spawner_plan {
 	const char *libexec;        /* directory of fetch, unpack, resolve */
 	const char *ca_bundle;      /* told to the fetcher in NARLOCK_CA */
 	const char *fetch_state;    /* told in NARLOCK_FETCH_STATE; "" when there is none */
+	const char *sockets;        /* directory of fetch.socket and resolve.socket; "": these helpers are started, too */
 	const char *hidden[2];      /* store and state directory: nothing below them is shown in a namespace */
 };
 

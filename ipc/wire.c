@@ -33,6 +33,8 @@ struct shape {
 static const struct shape shapes[] = {
 	{ MSG_SEALED, 0, "SEALED", { F(U16, version), F(U32, layers), F(U16, landlock_abi), F(U16, filter_len),
 				     S(text, LIMIT_REASON), END } },
+	{ MSG_BEGIN, 0, "BEGIN", { END } },
+	{ MSG_STARTED, 0, "STARTED", { END } },
 	{ MSG_SETTINGS, 0, "SETTINGS", { F(U32, stall_ms), F(U32, min_rate), F(U32, connect_ms), F(U8, tls_verify),
 					 S(text, LIMIT_URL), S(text2, LIMIT_URL), END } },
 	{ MSG_SERVER, 0, "SERVER", { F(U16, index), F(U8, kind), S(text, LIMIT_URL), END } },
@@ -70,6 +72,7 @@ static const struct shape shapes[] = {
 	{ MSG_CHANNEL, 1, "CHANNEL", { F(U32, slot), F(U8, which), END } },
 	{ MSG_REFUSED, 0, "REFUSED", { F(U8, kind), F(U32, error), S(text, LIMIT_REASON), END } },
 	{ MSG_EXITED, 0, "EXITED", { F(U32, slot), F(U32, wait_status), END } },
+	{ MSG_CONNECTED, 0, "CONNECTED", { F(U32, slot), F(U8, kind), END } },
 };
 
 #undef F
@@ -270,46 +273,54 @@ int wire_send(int fd, const struct wire_msg *m, int pass_fd, int flags, struct e
 	return n < 0 ? err_sys(e, errno, "cannot send %s", wire_name(m->type)) : 1;
 }
 
-/* The descriptor that came with MH, or -1.  There is room for one: of more, the kernel keeps the rest to itself and says
- * MSG_CTRUNC. */
-static int take_fd(struct msghdr *mh)
+/* The descriptor that came with MH, or -1; or else its sender.  There is room for one of them: what is more, the kernel keeps
+ * to itself and says MSG_CTRUNC. */
+static int take_control(struct msghdr *mh, struct ucred *sender)
 {
 	const struct cmsghdr *c = CMSG_FIRSTHDR(mh);
 	int fd = -1;
 
-	if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof fd))
+	if (c == NULL || c->cmsg_level != SOL_SOCKET)
+		return -1;
+	if (c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof fd))
 		memcpy(&fd, CMSG_DATA(c), sizeof fd);
+	if (c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len == CMSG_LEN(sizeof *sender))
+		memcpy(sender, CMSG_DATA(c), sizeof *sender);
 	return fd;
 }
 
 int wire_recv(int fd, struct wire_msg *m, uint8_t *buf, int *got_fd, int flags, struct err *e)
 {
-	union { struct cmsghdr h; char room[CMSG_SPACE(sizeof(int))]; } control;
+	union { struct cmsghdr h; char room[CMSG_SPACE(sizeof(struct ucred))]; } control;
 	struct iovec iov = { buf, LIMIT_FRAME };
 	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-			     .msg_controllen = CMSG_LEN(sizeof(int)) };
+			     .msg_controllen = flags & WIRE_SENDER ? CMSG_LEN(sizeof(struct ucred)) : CMSG_LEN(sizeof(int)) };
+	struct ucred sender = { 0, 0, 0 };
 	int passed, rc = -1;
 	ssize_t n;
 
 	if (got_fd != NULL)
 		*got_fd = -1;
 	/* A peer that ended with frames of ours unread resets the pair: that is told once, before what it had sent. */
-	while ((n = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC | flags)) < 0 && (errno == EINTR || errno == ECONNRESET))
+	while ((n = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC | (flags & ~WIRE_SENDER))) < 0 && (errno == EINTR || errno == ECONNRESET))
 		;
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return WIRE_AGAIN;
 	if (n < 0)
 		return err_sys(e, errno, "cannot receive");
-	passed = take_fd(&mh);
+	passed = take_control(&mh, &sender);
 	if (n == 0 && passed < 0 && !(mh.msg_flags & MSG_CTRUNC))
 		return 0;
 	if (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
 		(void)err_set(e, "a truncated frame");
+	else if (flags & WIRE_SENDER && sender.pid <= 0)
+		(void)err_set(e, "the kernel does not tell who sent it");
 	else if (wire_decode(m, buf, (size_t)n, e) == 0) {
 		if ((passed >= 0) != wire_takes_fd(m->type) || (passed >= 0 && got_fd == NULL))
 			(void)err_set(e, "%s came with %d descriptors", wire_name(m->type), passed >= 0);
 		else
 			rc = 1;
+		m->sender = sender;
 	}
 	if (rc == 1 && passed >= 0)
 		*got_fd = passed;

@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "ipc/err.h"
 #include "ipc/limits.h"
@@ -13,6 +14,8 @@
 
 enum wire_type {
 	MSG_SEALED = 0x01,
+	MSG_BEGIN = 0x02,
+	MSG_STARTED = 0x03,
 	MSG_SETTINGS = 0x10,
 	MSG_SERVER = 0x12,
 	MSG_TRUSTHOST = 0x14,
@@ -43,6 +46,7 @@ enum wire_type {
 	MSG_CHANNEL = 0x43,
 	MSG_REFUSED = 0x45,
 	MSG_EXITED = 0x47,
+	MSG_CONNECTED = 0x49,
 };
 
 enum narinfo_status { NARINFO_FOUND, NARINFO_ABSENT, NARINFO_FAILED, NARINFO_DEAD };
@@ -97,6 +101,7 @@ struct wire_msg {
 	struct wire_bytes text2; /* the second str: https_proxy; url of CANDIDATE; value; manifest of PROBE; reason of LIAR, CHECKED */
 	struct wire_bytes eris, manifest; /* CANDIDATE */
 	struct wire_bytes blob;  /* data, addresses */
+	struct ucred sender;     /* by wire_recv with WIRE_SENDER, from the kernel */
 };
 
 /* wire_str(s): a wire_bytes for the NUL-terminated S, which must live until it is sent. */
@@ -125,8 +130,10 @@ int wire_send(int fd, const struct wire_msg *m, int pass_fd, int flags, struct e
 
 /* wire_recv(fd, m, buf, got_fd, flags, e): receive and decode one frame into BUF (LIMIT_FRAME bytes).  *GOT_FD becomes
  * the descriptor that came with it (O_CLOEXEC, now the caller's) or -1; GOT_FD may be NULL on channels where no
- * message takes one.  Returns 1, 0 at the end of the channel, WIRE_AGAIN if it would block, -1 on failure or a frame
- * that breaks a rule (any descriptors are closed). */
+ * message takes one.  FLAGS: 0, MSG_DONTWAIT; and WIRE_SENDER on a socket with SO_PASSCRED, where no descriptors come and
+ * a frame of which the kernel does not tell the sender breaks a rule.  Returns 1, 0 at the end of the channel,
+ * WIRE_AGAIN if it would block, -1 on failure or a frame that breaks a rule (any descriptors are closed). */
+#define WIRE_SENDER 0x10000000
 #define WIRE_AGAIN 2
 int wire_recv(int fd, struct wire_msg *m, uint8_t *buf, int *got_fd, int flags, struct err *e);
 

@@ -13,6 +13,7 @@
 
 #include "helper/common/logline.h"
 #include "helper/common/seal.h"
+#include "helper/common/unit.h"
 #include "helper/eris/block.h"
 #include "helper/fetch/again.h"
 #include "helper/fetch/blockconf.h"
@@ -68,9 +69,9 @@ open_files(struct fetch *f)
 }
 
 static int
-lock(struct fetch *f, struct err *e)
+lock(struct fetch *f, int unit, struct err *e)
 {
-	struct seal_options options = { .policy = POLICY_OF(fetch), .nofile = FETCH_FILES, .fsize = (uint64_t)JOURNAL_SIZE,
+	struct seal_options options = { .policy = POLICY_OF(fetch), .flags = unit ? SEAL_ANY_PARENT : 0, .nofile = FETCH_FILES, .fsize = (uint64_t)JOURNAL_SIZE,
 		.as = MAX_MEMORY };
 	struct seal_report report;
 	struct wire_msg m;
@@ -172,6 +173,7 @@ main(void)
 {
 	struct fetch *f = calloc(1, sizeof *f);
 	struct err e;
+	int unit;
 
 	signal(SIGPIPE, SIG_IGN);
 	if (f == NULL)
@@ -179,12 +181,16 @@ main(void)
 	f->control = CONTROL;
 	/* What is open later is ours, and only that stays open. */
 	(void)syscall(SYS_close_range, CONTROL + 1, ~0u, 0);
+	if ((unit = unit_begin(CONTROL, &e)) < 0) {
+		logline("%s", e.text);
+		_exit(1);
+	}
 	open_files(f);
 	if (start_libraries(f, &e) != 0 || hosts_init(&f->hosts, &e) != 0 || lookup_init(f, &e) != 0 ||
 	    nar_init(f, &e) != 0 || (f->blocks = blockconf_new(&e)) == NULL ||
 	    blockpool_init(f, &e) != 0 || heal_init(f, &e) != 0 ||
 	    again_init(f, &e) != 0 || probe_init(f, &e) != 0 || block_init(&e) != 0 ||
-	    lock(f, &e) != 0 || serve(f, &e) != 0) {
+	    lock(f, unit, &e) != 0 || serve(f, &e) != 0) {
 		logline("%s", e.text);
 		_exit(1);
 	}

@@ -11,6 +11,7 @@
 
 #include "helper/common/logline.h"
 #include "helper/common/seal.h"
+#include "helper/common/unit.h"
 #include "ipc/wire.h"
 
 #define CONTROL 3
@@ -78,9 +79,10 @@ answer(const struct wire_msg *question, struct err *e)
 }
 
 static int
-lock(struct err *e)
+lock(int unit, struct err *e)
 {
-	struct seal_options options = { .policy = POLICY_OF(resolve), .fds = 0xf, .nofile = MAX_FILES, .fsize = 0,
+	struct seal_options options = { .policy = POLICY_OF(resolve), .flags = unit ? SEAL_ANY_PARENT : 0, .fds = 0xf,
+		.nofile = MAX_FILES, .fsize = 0,
 		.as = MAX_MEMORY, .files = files, .nfiles = sizeof files / sizeof files[0] };
 	struct seal_report report;
 	struct wire_msg m;
@@ -112,9 +114,14 @@ main(void)
 {
 	struct addrinfo *list;
 	struct err e;
+	int unit;
 
 	signal(SIGPIPE, SIG_IGN);
 	(void)syscall(SYS_close_range, CONTROL + 1, ~0u, 0);
+	if ((unit = unit_begin(CONTROL, &e)) < 0) {
+		logline("%s", e.text);
+		_exit(1);
+	}
 	/* Only what is inside the C library: other services are modules that would have to be mapped after the lock, or
 	 * daemons behind sockets.  Where such a daemon does the work, resolv.conf names it as a server, too. */
 	if (__nss_configure_lookup("hosts", "files dns") != 0) {
@@ -123,7 +130,7 @@ main(void)
 	}
 	if ((list = ask("localhost")) != NULL) /* whatever is loaded once, now */
 		freeaddrinfo(list);
-	if (lock(&e) != 0 || serve(&e) != 0) {
+	if (lock(unit, &e) != 0 || serve(&e) != 0) {
 		logline("%s", e.text);
 		_exit(1);
 	}

@@ -89,6 +89,7 @@ static void every_key_is_read(void **state)
 		 "state-directory=/a/b\n"
 		 "  spool-directory  =  /c d \n"
 		 "spool-memory = 16M\n"
+		 "helper-sockets = /run/x\n"
 		 "audit-log =\n"
 		 "allow-destination = /e\n"
 		 "allow-destination = /f\n"
@@ -109,6 +110,7 @@ static void every_key_is_read(void **state)
 	assert_string_equal(c.state_directory, "/a/b");
 	assert_string_equal(c.spool_directory, "/c d");
 	assert_int_equal(c.spool_memory, 16 << 20);
+	assert_string_equal(c.helper_sockets, "/run/x");
 	assert_string_equal(c.audit_log, "");
 	assert_int_equal(c.destination_count, 2);
 	assert_string_equal(c.destinations[1], "/f");

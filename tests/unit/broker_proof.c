@@ -50,6 +50,7 @@ static const struct proof_demand lowered = { .isolation = ISOLATE_LOWERED, .uid 
 					     .filters_before = 1 };
 static const struct proof_demand namespaced = { .isolation = ISOLATE_NAMESPACE, .uid = 990, .gid = 980,
 						.filters_before = 1 };
+static const struct proof_demand unit = { .isolation = ISOLATE_UNIT, .uid = 990, .gid = 980, .filters_before = 1 };
 static uint32_t layers;
 static struct err e;
 
@@ -108,6 +109,25 @@ static void each_wrong_line_is_refused(void **state)
 	for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
 		if (with(&user, lines[i][0], lines[i][1]) != -1)
 			fail_msg("accepted: %s", lines[i][1]);
+}
+
+/* All that is demanded of another uid; only its own group may stand among the groups. */
+static void a_unit_is_another_user(void **state)
+{
+	(void)state;
+	assert_int_equal(proof_parse(good, &unit, &layers, &e), 0);
+	assert_int_equal(layers, LAYERS_PROVABLE);
+	assert_int_equal(with(&unit, "Groups:", "Groups:\t980 \n"), 0);
+	assert_int_equal(layers, LAYERS_PROVABLE);
+	assert_int_equal(with(&unit, "Groups:", "Groups:\t981 \n"), -1);
+	assert_int_equal(with(&unit, "Groups:", "Groups:\t980 27 \n"), -1);
+	assert_int_equal(with(&unit, "Groups:", "Groups:\t27 980 \n"), -1);
+	assert_int_equal(with(&unit, "Groups:", ""), -1);
+	assert_int_equal(with(&user, "Groups:", "Groups:\t980 \n"), -1);
+	assert_int_equal(with(&unit, "CapBnd:", "CapBnd:\t0000000000000001\n"), -1);
+	assert_int_equal(with(&unit, "Uid:", "Uid:\t990\t990\t0\t990\n"), -1);
+	assert_int_equal(with(&unit, "NoNewPrivs:", "NoNewPrivs:\t0\n"), -1);
+	assert_int_equal(with(&unit, "Seccomp_filters:", "Seccomp_filters:\t1\n"), -1);
 }
 
 static void each_missing_line_is_refused(void **state)
@@ -458,6 +478,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_good_state_is_accepted),
 		cmocka_unit_test(each_wrong_line_is_refused),
+		cmocka_unit_test(a_unit_is_another_user),
 		cmocka_unit_test(each_missing_line_is_refused),
 		cmocka_unit_test(a_name_is_not_a_field),
 		cmocka_unit_test(filters_are_compared_with_those_before),

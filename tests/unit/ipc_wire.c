@@ -25,6 +25,8 @@ static const struct message {
 	size_t text, text2, blob; /* limits */
 } messages[] = {
 	{ 0x01, "SEALED", "vlafT", 0, 240, 0, 0 },
+	{ 0x02, "BEGIN", "", 0, 0, 0, 0 },
+	{ 0x03, "STARTED", "", 0, 0, 0, 0 },
 	{ 0x10, "SETTINGS", "123tTU", 0, 2048, 2048, 0 },
 	{ 0x12, "SERVER", "ikT", 0, 2048, 0, 0 },
 	{ 0x14, "TRUSTHOST", "T", 0, 255, 0, 0 },
@@ -55,6 +57,7 @@ static const struct message {
 	{ 0x43, "CHANNEL", "xw", 1, 0, 0, 0 },
 	{ 0x45, "REFUSED", "keT", 0, 240, 0, 0 },
 	{ 0x47, "EXITED", "xX", 0, 0, 0, 0 },
+	{ 0x49, "CONNECTED", "xk", 0, 0, 0, 0 },
 };
 #define COUNT (sizeof messages / sizeof messages[0])
 
@@ -558,6 +561,43 @@ static void a_full_channel_would_block(void **state)
 
 /* --- Errors --------------------------------------------------------------------------------------------------- */
 
+/* The sender as the kernel knows it, and never a frame without one. */
+static void the_sender_is_told_by_the_kernel(void **state)
+{
+	struct wire_msg m = { .type = MSG_STARTED }, got;
+	int on = 1, fds[3] = { pair[0], pair[0], pair[0] };
+
+	(void)state;
+	assert_int_equal(wire_send(pair[0], &m, -1, 0, &e), 1);
+	assert_int_equal(wire_recv(pair[1], &got, frame, NULL, MSG_DONTWAIT, &e), 1);
+	assert_int_equal(got.sender.pid, 0);
+	assert_int_equal(wire_send(pair[0], &m, -1, 0, &e), 1);
+	assert_int_equal(wire_recv(pair[1], &got, frame, NULL, MSG_DONTWAIT | WIRE_SENDER, &e), -1);
+	assert_non_null(strstr(e.text, "who sent it"));
+	assert_int_equal(wire_recv(pair[1], &got, frame, NULL, MSG_DONTWAIT | WIRE_SENDER, &e), WIRE_AGAIN);
+
+	assert_int_equal(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on), 0);
+	assert_int_equal(wire_send(pair[0], &m, -1, 0, &e), 1);
+	assert_int_equal(wire_recv(pair[1], &got, frame, NULL, MSG_DONTWAIT | WIRE_SENDER, &e), 1);
+	assert_int_equal(got.sender.pid, getpid());
+	assert_int_equal(got.sender.uid, getuid());
+	assert_int_equal(got.sender.gid, getgid());
+	/* Descriptors have no room beside it. */
+	for (size_t n = 1; n <= 3; n++) {
+		uint8_t started[2] = { 0, MSG_STARTED };
+
+		send_raw(started, 2, fds, n);
+		assert_int_equal(wire_recv(pair[1], &got, frame, NULL, MSG_DONTWAIT | WIRE_SENDER, &e), -1);
+		assert_non_null(strstr(e.text, "truncated"));
+	}
+	/* Who does not ask for the sender does not get him in the place of a descriptor. */
+	assert_int_equal(wire_send(pair[0], &m, -1, 0, &e), 1);
+	assert_int_equal(wire_recv(pair[1], &got, frame, NULL, MSG_DONTWAIT, &e), -1);
+	close(pair[0]);
+	pair[0] = -1;
+	assert_int_equal(wire_recv(pair[1], &got, frame, NULL, MSG_DONTWAIT | WIRE_SENDER, &e), 0);
+}
+
 static void errors_hold_a_reason(void **state)
 {
 	char text[1000];
@@ -602,6 +642,7 @@ int main(void)
 		ON_PAIR(nothing_there_and_the_end_are_told_apart),
 		ON_PAIR(an_end_with_unread_frames_is_an_end),
 		ON_PAIR(a_full_channel_would_block),
+		ON_PAIR(the_sender_is_told_by_the_kernel),
 		cmocka_unit_test(errors_hold_a_reason),
 	};
 
