@@ -9,6 +9,9 @@
 #include "helper/publish/files.h"
 #include "helper/publish/place.h"
 
+/* For how long a nar that is wrong is not looked at again. */
+#define WRONG_MS 500
+
 struct opened {
 	uint32_t id;   /* 0: nothing here */
 	int fd;        /* -1: it cannot be had */
@@ -19,6 +22,7 @@ struct opened {
 
 struct place {
 	int cache, wrong;
+	int64_t now;
 	struct catalog *catalog;
 	struct opened open[PLACE_OPEN];
 };
@@ -86,6 +90,8 @@ is_wrong(struct place *p, struct place_job *job, struct opened *o)
 	if (o->told || p->wrong < 0)
 		return;
 	o->told = 1;
+	/* It will not stay like this for long: the index is asked again soon. */
+	o->until = p->now + WRONG_MS;
 	send(p->wrong, &o->id, sizeof o->id, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -155,6 +161,7 @@ load(struct place *p, struct place_job *job, const struct catalog_place *at, uin
 enum place_step
 place_load(struct place *p, struct place_job *job, uint8_t *data, int64_t now)
 {
+	p->now = now;
 	while (job->at < job->n) {
 		enum place_step step = load(p, job, &job->places[job->at++], data, now);
 

@@ -16,6 +16,8 @@
 #define BODY_MOST 65536
 /* Longest wait for something to happen, in milliseconds: the clock of slow clients. */
 #define TURN_MS 500
+/* For how long a connection may be silent at the end. */
+#define GRACE_MS 1000
 
 struct web {
 	const struct web_options *o;
@@ -307,9 +309,9 @@ run(void *arg)
 			}
 			leaving = 1;
 		}
-		/* Idle connections have nothing to lose. */
+		/* Idle connections have nothing to lose; the request of one that has just come may be on its way. */
 		for (struct conn *n = w->conns; n != NULL; n = n->next)
-			if (!n->busy && n->fd >= 0) {
+			if (!n->busy && w->now - n->since >= GRACE_MS) {
 				shutdown(n->fd, SHUT_RDWR);
 				n->busy = 1;
 			}

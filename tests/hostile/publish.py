@@ -1,0 +1,736 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests: the real narlock-publish behind its real locks, against clients, caches and disks that mean no good.
+
+    publish.py [DIRECTORY with narlock-publish] [WORD...]     (default: build/bin; WORDs choose cases by their names)
+
+One line per case: `ok NAME', `not ok NAME: why' or `SKIP NAME: why'.  After every case the server is still there, none of
+its processes was killed by its own filter, and it leaves with 0."""
+import base64, glob, hashlib, http.client, os, random, re, resource, shutil, signal, socket, sqlite3, struct, subprocess
+import sys, tempfile, threading, time, traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WORDS = [w for w in sys.argv[1:] if not os.path.isdir(w)]
+PROGRAM = os.path.abspath(([d for d in sys.argv[1:] if os.path.isdir(d)] + [HERE + "/../../build/bin"])[0]) + "/narlock-publish"
+DIGITS = "0123456789abcdfghijklmnpqrsvwxyz"
+USER = "nobody"
+CASES = []
+
+
+class Skip(Exception):
+    pass
+
+
+def case(f):
+    CASES.append(f)
+    return f
+
+
+def until(what, seconds=20, every=0.05):
+    end = time.monotonic() + seconds
+    while True:
+        value = what()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError("it never came to pass: " + (what.__doc__ or what.__name__))
+        time.sleep(every)
+
+
+class Cache:
+    """Items as `guix publish --cache' leaves them."""
+
+    def __init__(self, top):
+        self.dir, self.items = top + "/cache", {}
+        os.makedirs(self.dir + "/zstd")
+        os.chmod(self.dir, 0o755)
+
+    def add(self, n, size, seed=0):
+        r = random.Random(n)
+        item = "".join(r.choice(DIGITS) for _ in range(32)) + f"-item-{n}"
+        self.write(item, random.Random(n * 1000 + seed).randbytes(size))
+        return item
+
+    def write(self, item, data):
+        self.items[item] = data
+        for name, content in ((".nar", data), (".narinfo", self.narinfo(item).encode())):
+            path = f"{self.dir}/zstd/{item}{name}"
+            with open(path + ".tmp", "wb") as f:
+                f.write(content)
+            os.chmod(path + ".tmp", 0o644)
+            os.rename(path + ".tmp", path)
+
+    def narinfo(self, item):
+        return (f"StorePath: /gnu/store/{item}\nNarHash: sha256:{'0' * 52}\nNarSize: 1\nReferences: \nSignature: 1;vm;AAAA\n"
+                f"URL: nar/zstd/{item}\nCompression: zstd\nFileSize: {len(self.items[item])}\n")
+
+    def nar(self, item):
+        return f"{self.dir}/zstd/{item}.nar"
+
+
+class Server:
+    def __init__(self, top, cache, *options, wait=True):
+        self.top, self.cache, self.state = top, cache, top + "/state"
+        self.log = open(top + "/log", "ab+")
+        user = ["--user", USER] if os.geteuid() == 0 else []
+        self.process = subprocess.Popen([PROGRAM, "serve", "--config", "none", "--cache", cache.dir, "--state", self.state,
+            "--listen", "127.0.0.1:0", "--drain-timeout", "5", *user, *options], stdout=subprocess.PIPE, stderr=self.log)
+        line = self.process.stdout.readline().decode()
+        if not line:
+            raise AssertionError("it does not start: " + self.text())
+        self.port = int(re.match(r"http://127\.0\.0\.1:(\d+)/\n$", line)[1])
+        if wait:
+            until(lambda: all(self.urn(i) for i in cache.items), 60)
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def get(self, path, headers={}, method="GET", body=None):
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            c.putrequest(method, path, skip_host=False, skip_accept_encoding=True)
+            for k, v in headers.items():
+                c.putheader(k, v)
+            if body is not None:
+                c.putheader("Content-Length", str(len(body)))
+            c.endheaders(body)
+            r = c.getresponse()
+            return r.status, dict(r.getheaders()), r.read()
+        finally:
+            c.close()
+
+    def raw(self, data, seconds=5):
+        """Everything that comes back on one connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as s:
+            s.sendall(data)
+            got = b""
+            try:
+                while True:
+                    piece = s.recv(65536)
+                    if not piece:
+                        break
+                    got += piece
+            except socket.timeout:
+                pass
+            return got
+
+    def urn(self, item):
+        m = re.search(r"^ERIS: (urn:eris:\S+)$", self.get(f"/{item[:32]}.narinfo")[2].decode(), re.M)
+        return m and m[1]
+
+    def block(self, ref):
+        status, headers, data = self.get("/uri-res/N2R?urn:blake2b:" + ref)
+        if status == 200:
+            assert base64.b32encode(hashlib.blake2b(data, digest_size=32).digest()).decode().rstrip("=") == ref, "a wrong block"
+        return status
+
+    def refs(self, item):
+        """References of all leaves, from an encoder that is not the server's."""
+        return leaves(self.cache.items[item])
+
+    def metric(self, name):
+        return int(re.search(rf"^narlock_publish_{name} (\d+)$", self.get("/metrics")[2].decode(), re.M)[1])
+
+    def children(self):
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as f:
+            return [int(p) for p in f.read().split()]
+
+    def web(self):
+        """The process with the most threads."""
+        return max(self.children(), key=lambda p: len(os.listdir(f"/proc/{p}/task")))
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.process.wait(timeout=30)
+        text = self.text()
+        self.log.close()
+        self.process.stdout.close()
+        assert "was killed by signal" not in text.replace("killed by signal 9", ""), text
+        assert code == 0, (code, text)
+
+
+def leaves(data):
+    """References of the leaves of a nar, by the formulas of ERIS 1.0.0, with ChaCha20 from OpenSSL."""
+    data = data + b"\x80" + bytes(-(len(data) + 1) % 32768)
+    out = []
+    for i in range(0, len(data), 32768):
+        leaf = data[i:i + 32768]
+        key = hashlib.blake2b(leaf, digest_size=32, key=bytes(32)).digest()
+        block = subprocess.run(["openssl", "enc", "-chacha20", "-K", key.hex(), "-iv", "0" * 32], input=leaf,
+            stdout=subprocess.PIPE, check=True).stdout
+        out.append(base64.b32encode(hashlib.blake2b(block, digest_size=32).digest()).decode().rstrip("="))
+    return out
+
+
+# --- What it serves ----------------------------------------------------------------------------------------------------
+
+@case
+def serves(top, cache):
+    item = cache.add(1, 700000)
+    cache.add(2, 10)
+    s = Server(top, cache)
+    status, headers, body = s.get(f"/{item[:32]}.narinfo")
+    assert status == 200 and body.decode().startswith(cache.narinfo(item)), body
+    assert re.fullmatch(r"ERIS: urn:eris:[A-Z2-7]{106}\nERIS-Manifest: bafy[a-z2-7]{58}\n",
+        body.decode()[len(cache.narinfo(item)):]), body
+    assert s.get(f"/{item[:32]}.narinfo", {"If-None-Match": headers["ETag"]})[0] == 304
+    assert s.get(f"/{item[:32]}.narinfo", {"If-Modified-Since": headers["Last-Modified"]})[0] == 304
+    assert s.get(f"/{item[:32]}.narinfo", {"Range": "bytes=0-9"})[::2] == (206, body[:10])
+    refs = s.refs(item)
+    assert [s.block(r) for r in refs] == [200] * len(refs)
+    status, headers, body = s.get("/uri-res/N2R?urn:blake2b:" + refs[0], method="HEAD")
+    assert (status, headers["Content-Length"], body) == (200, "32768", b"")
+    assert s.get("/uri-res/N2R?urn:blake2b:" + refs[0], {"If-None-Match": headers["ETag"]})[0] == 304
+    status, _, body = s.get("/uri-res/N2R?" + s.urn(item))
+    assert status == 400 and b"urn:eris" in body
+    index = s.get("/eris/" + item[:32])[2].decode()
+    assert index == (f"StorePath: /gnu/store/{item}\nURL: nar/zstd/{item}\nCompression: zstd\nFileSize: 700000\n"
+        + s.get(f"/{item[:32]}.narinfo")[2].decode()[len(cache.narinfo(item)):]), index
+    assert s.get("/nix-cache-info")[2] == b"StoreDir: /gnu/store\nWantMassQuery: 0\nPriority: 100\n"
+    assert s.get("/")[0] == 200 and b"narlock-publish" in s.get("/")[2]
+    assert s.get("/healthz")[0] == 200
+    assert s.get("/" + "0" * 32 + ".narinfo")[0] == 404
+    assert s.get("/eris/" + "0" * 32)[0] == 404
+    return s
+
+
+@case
+def ranges(top, cache):
+    item = cache.add(1, 100000)
+    s = Server(top, cache)
+    data, path = cache.items[item], f"/nar/zstd/{item}"
+    status, headers, body = s.get(path)
+    assert (status, body, headers["Accept-Ranges"]) == (200, data, "bytes")
+    tag = headers["ETag"]
+    for asked, status, part in (("bytes=0-0", 206, data[:1]), ("bytes=99999-", 206, data[-1:]), ("bytes=-5", 206, data[-5:]),
+            ("bytes=10-9", 200, data), ("bytes=100000-", 416, b""), ("bytes=-0", 416, b""), ("bytes=0-99999999999999999999", 206, data),
+            ("bytes=99999999999999999999-", 416, b""), ("bytes=0-1,5-6", 200, data), ("bytes=" + ",".join(["0-"] * 500), 200, data),
+            ("bytes=a-b", 200, data), ("bytes=", 200, data), ("lines=0-1", 200, data), ("bytes= 1-2", 200, data),
+            ("bytes=-99999999", 206, data)):
+        got = s.get(path, {"Range": asked})
+        assert got[0] == status and (status == 416 or got[2] == part), (asked, got[0], len(got[2]))
+    assert s.get(path, {"Range": "bytes=0-1", "If-Range": tag})[0] == 206
+    assert s.get(path, {"Range": "bytes=0-1", "If-Range": '"other"'})[0] == 200
+    assert s.get(path, {"If-None-Match": 'W/"x", ' + tag})[0] == 304
+    assert s.get(path, {"If-None-Match": "*"})[0] == 304
+    assert s.get(path, method="HEAD")[1]["Content-Length"] == "100000"
+    return s
+
+
+@case
+def traversal(top, cache):
+    item = cache.add(1, 1000)
+    secret = top + "/secret.nar"
+    with open(secret, "w") as f:
+        f.write("secret")
+    os.chmod(secret, 0o644)
+    os.symlink(secret, cache.dir + "/zstd/link.nar")
+    os.symlink(top, cache.dir + "/up")
+    os.symlink("/etc/passwd", f"{cache.dir}/zstd/{'0' * 32}-passwd.nar")
+    os.mkdir(cache.dir + "/zstd/directory.nar")
+    os.mkfifo(cache.dir + "/zstd/fifo.nar")
+    s = Server(top, cache)
+    for path in ("/../secret.nar", "/..%2fsecret.nar", "/%2e%2e/secret.nar", "/%2e%2e%2fsecret.nar", "/nar/../../secret.nar",
+            "/zstd/../../secret.nar", "/zstd/%2e%2e/%2e%2e/secret.nar", "/zstd/link.nar", "/up/secret.nar", "//etc/passwd",
+            "/zstd//" + item + ".nar", "/./zstd/" + item + ".nar", f"/nar/zstd/{'0' * 32}-passwd", "/zstd/directory.nar",
+            "/zstd/fifo.nar", f"/nar/zstd/{item}%00", f"/nar/zstd/{item}%00.nar", f"/nar%2fzstd%2f{item}", f"/nar/zstd%2F{item}",
+            "/zstd/" + item + ".narinfo", "/etc/passwd", "/nar/zstd/..", "/nar/zstd/.", "/nar/zstd/", "/nar", "/zstd",
+            "/hashes/" + item[:32], "/" + item[:31] + "%2e.narinfo", "/nar/zstd/" + "a" * 900, "/nar/zstd/" + "a" * 3000,
+            "/nar/zstd/x\x7f", "/nar/zstd/%0a", "/nar/zstd/%ff%fe", "/uri-res/N2R/../../etc/passwd", "/eris/../x", "/eris/" + "%2e" * 32,
+            "/file://" + secret, "/zstd\\..\\secret.nar"):
+        status = int(s.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode("latin1")).split(b" ")[1])
+        assert status in (400, 404, 414, 431), (path, status)
+    assert s.get(f"/nar/zstd/{item}")[2] == cache.items[item]
+    for query in ("", "?", "?urn:blake2b:", "?urn:blake2b:" + "A" * 51, "?urn:blake2b:" + "A" * 53, "?urn:blake2b:" + "a" * 52,
+            "?x=urn:blake2b:" + "A" * 52, "?urn:blake2b:" + "A" * 52 + "&x", "?urn:blake2b:" + "A" * 52 + "=x", "?urn:sha1:" + "A" * 32,
+            "?urn:blake2b:" + "%00" * 52, "?urn:blake2b:" + "/" * 52, "?" + "&" * 40):
+        assert s.get("/uri-res/N2R" + query)[0] == 400, query
+    assert s.get("/uri-res/N2R?urn:blake2b:" + "A" * 52)[0] == 404
+    return s
+
+
+@case
+def methods(top, cache):
+    item = cache.add(1, 1000)
+    s = Server(top, cache)
+    for method in ("PUT", "DELETE", "TRACE", "OPTIONS", "PATCH", "CONNECT", "POST", "X" * 50):
+        status = s.raw(f"{method} /nar/zstd/{item} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        assert b" 405 " in status.split(b"\r\n")[0], status[:100]
+    path = "/publish-this-nar-again-into-IPFS/"
+    assert s.get(path + item, method="POST", body=b"")[0] == 404      # no daemon is configured
+    assert s.get(path + item, method="GET")[0] == 404
+    # A body that nobody wants: a little is read away, much costs the connection.
+    assert s.get(path + item, method="POST", body=b"x" * 1000)[0] == 404
+    try:
+        s.get(path + item, method="POST", body=b"x" * 10_000_000)
+    except OSError:
+        pass
+    except http.client.HTTPException:
+        pass
+    # Many requests in one piece.
+    one = f"GET /{item[:32]}.narinfo HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    got = s.raw(one * 200 + one[:-2] + b"Connection: close\r\n\r\n", 20)
+    assert got.count(b"HTTP/1.1 200") == 201, got.count(b"HTTP/1.1 200")
+    refs = s.refs(item)
+    one = f"GET /uri-res/N2R?urn:blake2b:{refs[0]} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    got = s.raw(one * 100 + one[:-2] + b"Connection: close\r\n\r\n", 20)
+    assert got.count(b"HTTP/1.1 200") == 101 and len(got) > 101 * 32768
+    return s
+
+
+# --- Limits ----------------------------------------------------------------------------------------------------------------
+
+@case
+def headers(top, cache):
+    cache.add(1, 1000)
+    s = Server(top, cache)
+    for data in (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1_000_000, b"GET /" + b"a" * 1_000_000,
+            b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100_000, b"\0" * 100_000, b"\r\n" * 100_000, random.Random(1).randbytes(100_000),
+            b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n", b"GET\r\n\r\n", b" / HTTP/1.1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"):
+        try:
+            got = s.raw(data, 1)
+        except OSError:
+            got = b""
+        assert got == b"" or b" 200 " not in got.split(b"\r\n")[0], (data[:40], got[:80])
+    assert s.get("/healthz")[0] == 200
+    return s
+
+
+@case
+def slow_clients(top, cache):
+    cache.add(1, 1000)
+    s = Server(top, cache, "--request-timeout", "2", "--idle-timeout", "3")
+    begin = time.monotonic()
+    loris = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(50)]
+    left = set(loris)
+    for c in loris:
+        c.sendall(b"GET / HTTP/1.1\r\nHost: ")
+    while left and time.monotonic() - begin < 12:
+        time.sleep(0.4)
+        for c in list(left):
+            try:
+                c.sendall(b"x")
+                c.setblocking(False)
+                if c.recv(1000) == b"":
+                    left.discard(c)
+            except BlockingIOError:
+                pass
+            except OSError:
+                left.discard(c)
+            c.setblocking(True)
+    assert not left, f"{len(left)} connections are still there after {time.monotonic() - begin:.0f} s"
+    assert s.metric("slow_total") >= 50
+    for c in loris:
+        c.close()
+    assert s.get("/healthz")[0] == 200
+    return s
+
+
+@case
+def idle_connections(top, cache):
+    item = cache.add(1, 100000)
+    want = 1500
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    s = Server(top, cache, "--connections-per-address", "0", "--connections", "3000")
+    web = s.web()
+    before = len(os.listdir(f"/proc/{web}/fd"))
+    idle = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(want)]
+    until(lambda: s.metric("connections") >= want)
+    begin = time.monotonic()
+    for _ in range(20):
+        assert s.get(f"/nar/zstd/{item}")[2] == cache.items[item]
+    assert time.monotonic() - begin < 10
+    with open(f"/proc/{web}/status") as f:
+        rss = int(re.search(r"RssAnon:\s+(\d+)", f.read())[1])
+    assert rss < 64 * 1024, rss
+    for c in idle:
+        c.close()
+    until(lambda: s.metric("connections") <= 5)
+    until(lambda: len(os.listdir(f"/proc/{web}/fd")) <= before + 20)
+    return s
+
+
+@case
+def one_address(top, cache):
+    cache.add(1, 100)
+    s = Server(top, cache, "--connections-per-address", "20", "--threads", "1")
+    time.sleep(0.2)
+    many = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(100)]
+    time.sleep(0.5)
+    alive = 0
+    for c in many:
+        c.setblocking(False)
+        try:
+            alive += c.recv(1) != b""
+        except BlockingIOError:
+            alive += 1
+        except OSError:
+            pass
+        c.close()
+    assert alive <= 20, alive
+    until(lambda: s.get("/healthz")[0] == 200, 5)
+    return s
+
+
+@case
+def rate(top, cache):
+    item = cache.add(1, 100)
+    s = Server(top, cache, "--requests-per-second", "20", "--burst", "100")
+    one = f"GET /{item[:32]}.narinfo HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    got = s.raw(one * 300 + one[:-2] + b"Connection: close\r\n\r\n", 20)
+    good, limited = got.count(b"HTTP/1.1 200"), got.count(b"HTTP/1.1 429")
+    assert good <= 140 and limited >= 150 and good + limited == 301, (good, limited)
+    assert b"Retry-After: 1" in got
+    time.sleep(1.5)
+    assert s.get(f"/{item[:32]}.narinfo")[0] == 200
+    return s
+
+
+# --- Changes beneath it ------------------------------------------------------------------------------------------------------
+
+@case
+def changed_nar(top, cache):
+    item = cache.add(1, 300000)
+    s = Server(top, cache)
+    old, urn = s.refs(item), s.urn(item)
+    assert s.block(old[2]) == 200
+    # Other bytes, same size, same time: only the hash tells.
+    st = os.stat(cache.nar(item))
+    with open(cache.nar(item), "r+b") as f:
+        f.seek(2 * 32768 + 5)
+        f.write(b"changed")
+    os.utime(cache.nar(item), ns=(st.st_atime_ns, st.st_mtime_ns))
+    assert s.block(old[2]) in (404, 410)
+    cache.items[item] = open(cache.nar(item), "rb").read()
+    until(lambda: s.urn(item) not in (None, urn))
+    assert [s.block(r) for r in s.refs(item)] == [200] * len(old)
+    # Truncated: every block but none is given, until it is read again.
+    os.truncate(cache.nar(item), 40000)
+    assert s.block(s.refs(item)[0]) == 410
+    cache.items[item] = open(cache.nar(item), "rb").read()
+    refs = s.refs(item)
+    until(lambda: s.block(refs[0]) == 200)
+    assert s.block(refs[1]) == 200
+    # Replaced, as guix publish does it.
+    cache.write(item, random.Random(9).randbytes(200000))
+    refs = s.refs(item)
+    until(lambda: s.block(refs[3]) == 200)
+    # Gone.
+    os.unlink(cache.nar(item))
+    os.unlink(cache.nar(item) + "info")
+    until(lambda: s.block(refs[3]) == 404)
+    until(lambda: s.get(f"/{item[:32]}.narinfo")[0] == 404)
+    return s
+
+
+@case
+def new_items(top, cache):
+    cache.add(1, 1000)
+    s = Server(top, cache)
+    items = [cache.add(n, n * 5000) for n in range(2, 30)]
+    for item in items:
+        until(lambda: s.urn(item))
+        assert s.block(s.refs(item)[-1]) == 200
+    # A new compression, whose directory appears while it runs.
+    os.mkdir(cache.dir + "/lzip")
+    os.chmod(cache.dir + "/lzip", 0o755)
+    time.sleep(0.5)
+    item = items[0]
+    data = random.Random(77).randbytes(70000)
+    with open(f"{cache.dir}/lzip/{item}.nar", "wb") as f:
+        f.write(data)
+    with open(f"{cache.dir}/zstd/{item}.narinfo.tmp", "w") as f:
+        f.write(cache.narinfo(item) + f"URL: nar/lzip/{item}\nCompression: lzip\nFileSize: 70000\n")
+    os.chmod(f"{cache.dir}/zstd/{item}.narinfo.tmp", 0o644)
+    os.rename(f"{cache.dir}/zstd/{item}.narinfo.tmp", f"{cache.dir}/zstd/{item}.narinfo")
+    until(lambda: s.get(f"/{item[:32]}.narinfo")[2].count(b"ERIS: ") == 2)
+    assert s.block(leaves(data)[1]) == 200
+    assert s.get(f"/nar/lzip/{item}")[2] == data
+    return s
+
+
+@case
+def vanished_cache(top, cache):
+    item = cache.add(1, 100000)
+    s = Server(top, cache, "--scan-interval", "1")
+    refs = s.refs(item)
+    os.rename(cache.dir, cache.dir + ".away")
+    # Its descriptor still leads there; what counts is that nothing breaks, whatever it says.
+    assert s.block(refs[0]) in (200, 404, 410)
+    shutil.copytree(cache.dir + ".away", top + "/copy")
+    shutil.rmtree(cache.dir + ".away")
+    until(lambda: s.block(refs[0]) in (404, 410))
+    until(lambda: s.get("/healthz")[0] == 503)
+    assert s.get(f"/nar/zstd/{item}")[0] == 404
+    time.sleep(3)
+    assert s.process.poll() is None and len(s.children()) == 2
+    return s
+
+
+# --- The index -------------------------------------------------------------------------------------------------------------------
+
+@case
+def garbage_index(top, cache):
+    item = cache.add(1, 100000)
+    os.mkdir(top + "/state")
+    with open(top + "/state/index.sqlite", "wb") as f:
+        f.write(random.Random(3).randbytes(100000))
+    if os.geteuid() == 0:
+        shutil.chown(top + "/state/index.sqlite", USER)
+    s = Server(top, cache)
+    assert s.block(s.refs(item)[0]) == 200
+    assert os.path.getsize(top + "/state/index.sqlite.damaged") == 100000
+    assert "is kept as" in s.text()
+    return s
+
+
+@case
+def rotten_index(top, cache):
+    items = [cache.add(n, 1_500_000) for n in range(1, 5)]
+    s = Server(top, cache)
+    refs = [r for i in items for r in s.refs(i)]
+    end = time.monotonic() + 8
+    rounds = 0
+    while time.monotonic() < end:
+        rounds += 1
+        with open(s.state + "/index.sqlite", "r+b") as f:
+            size = os.path.getsize(s.state + "/index.sqlite")
+            for _ in range(30):
+                f.seek(random.randrange(100, size))
+                f.write(os.urandom(50))
+        for r in random.sample(refs, 10):
+            try:
+                assert s.block(r) in (200, 404, 410, 503)      # block() checks what it gets
+            except (ConnectionError, http.client.HTTPException):
+                pass                                            # a new web server takes over
+    # A change has to be written: then it notices, sets the index aside and builds a new one.
+    items.append(cache.add(50, 200000))
+    until(lambda: all(s.block(r) == 200 for i in items for r in s.refs(i)[:3]), 60, 0.5)
+    until(lambda: all(s.urn(i) for i in items), 30)
+    return s
+
+
+@case
+def killed_indexer(top, cache):
+    items = [cache.add(n, 3_000_000 + n) for n in range(1, 20)]
+    s = Server(top, cache, wait=False)
+    for n in range(4):
+        time.sleep(0.15 * n)
+        web = s.web()
+        for p in s.children():
+            if p != web:
+                os.kill(p, signal.SIGKILL)
+        until(lambda: len(s.children()) == 2)
+    until(lambda: all(s.urn(i) for i in items), 60)
+    for i in items:
+        refs = s.refs(i)
+        assert all(s.block(r) == 200 for r in (refs[0], refs[-1], random.choice(refs)))
+    return s
+
+
+@case
+def killed_server(top, cache):
+    items = [cache.add(n, 2_000_000 + n) for n in range(1, 15)]
+    for n in range(3):
+        s = Server(top, cache, wait=False)
+        time.sleep(0.2 + 0.2 * n)
+        children = s.children()
+        s.process.kill()
+        s.process.wait()
+        s.process.stdout.close()
+        s.log.close()
+        # Nobody is left behind.
+        until(lambda: not any(os.path.exists(f"/proc/{p}") and "Z" not in open(f"/proc/{p}/stat").read().split()[2]
+            for p in children), 10)
+    s = Server(top, cache)
+    for i in items:
+        assert s.block(s.refs(i)[-1]) == 200
+    return s
+
+
+@case
+def full_disk(top, cache):
+    if os.geteuid() != 0:
+        raise Skip("only root can mount a small file system")
+    os.mkdir(top + "/state")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k,mode=755", "tmpfs", top + "/state"],
+            stderr=subprocess.DEVNULL).returncode != 0:
+        raise Skip("no mount here")
+    try:
+        shutil.chown(top + "/state", USER)
+        items = [cache.add(n, 20000) for n in range(1, 400)]
+        s = Server(top, cache, wait=False)
+        until(lambda: "full" in s.text() or "No space" in s.text(), 30)
+        assert s.get("/healthz")[0] in (200, 503)
+        assert s.get(f"/nar/zstd/{items[0]}")[2] == cache.items[items[0]]
+        subprocess.run(["mount", "-o", "remount,size=50m", top + "/state"], check=True)
+        until(lambda: all(s.urn(i) for i in items[:20]), 60)
+        assert s.block(s.refs(items[5])[0]) == 200
+        s.end()
+    finally:
+        subprocess.run(["umount", "-l", top + "/state"])
+
+
+# --- Operation --------------------------------------------------------------------------------------------------------------
+
+@case
+def locked(top, cache):
+    cache.add(1, 1000)
+    s = Server(top, cache)
+    for p in s.children():
+        status = open(f"/proc/{p}/status").read()
+        assert re.search(r"^NoNewPrivs:\t1$", status, re.M) and re.search(r"^CapEff:\t0+$", status, re.M), status
+        assert re.search(r"^CapPrm:\t0+$", status, re.M) and not re.search(r"^Uid:\t0\t", status, re.M), status
+        assert re.search(r"^Seccomp:\t2$", status, re.M), status
+    return s
+
+
+@case
+def refuses_root(top, cache):
+    if os.geteuid() != 0:
+        raise Skip("only root can try")
+    cache.add(1, 1000)
+    for user in ("root", "no-such-user-here"):
+        p = subprocess.run([PROGRAM, "serve", "--config", "none", "--cache", cache.dir, "--state", top + "/state", "--listen",
+            "127.0.0.1:0", "--user", user], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20)
+        assert p.returncode == 1 and b"no user" in p.stderr, p
+
+
+@case
+def bad_commands(top, cache):
+    for arguments in ([], ["nothing"], ["serve", "--nothing", "1"], ["serve", "--cache"], ["status", "x"]):
+        assert subprocess.run([PROGRAM, *arguments], stderr=subprocess.DEVNULL, timeout=20).returncode == 2, arguments
+    for arguments in (["serve"], ["serve", "--cache", "relative"], ["serve", "--cache", "/nonexistent", "--threads", "0"],
+            ["index", "--cache", cache.dir + "/none", "--state", top + "/state"], ["serve", "--config", "/nonexistent"]):
+        p = subprocess.run([PROGRAM, arguments[0], *([] if "--config" in arguments else ["--config", "none"]), "--user", USER,
+            *arguments[1:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20)
+        assert p.returncode == 1 and p.stderr, (arguments, p)
+
+
+@case
+def reload_and_leave(top, cache):
+    item = cache.add(1, 20_000_000)
+    s = Server(top, cache, "--drain-timeout", "60")
+    c = socket.create_connection(("127.0.0.1", s.port))
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    c.sendall(f"GET /nar/zstd/{item} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    got = c.recv(1000)
+    old = s.web()
+    s.process.send_signal(signal.SIGHUP)
+    until(lambda: s.web() != old or len(s.children()) > 2)
+    until(lambda: s.get("/healthz")[0] == 200)
+    # What was under way is finished by the old process.
+    while True:
+        piece = c.recv(1 << 20)
+        if not piece:
+            break
+        got += piece
+    assert got.split(b"\r\n\r\n", 1)[1] == cache.items[item]
+    until(lambda: old not in s.children(), 10)
+    assert s.urn(item)
+    return s
+
+
+@case
+def soak(top, cache):
+    """An hour's worth of requests in some seconds: neither descriptors nor memory grow."""
+    items = [cache.add(n, 400_000 + n) for n in range(1, 40)]
+    s = Server(top, cache, "--requests-per-second", "0")
+    refs = [r for i in items[:6] for r in s.refs(i)]
+    web = s.web()
+
+    def size():
+        with open(f"/proc/{web}/status") as f:
+            return int(re.search(r"RssAnon:\s+(\d+)", f.read())[1]), len(os.listdir(f"/proc/{web}/fd"))
+
+    def work(seconds):
+        end, n = time.monotonic() + seconds, 0
+        c = None
+        while time.monotonic() < end:
+            n += 1
+            if c is None or n % 50 == 0:
+                c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=20)
+            item = random.choice(items)
+            path = random.choice([f"/{item[:32]}.narinfo", f"/nar/zstd/{item}", "/uri-res/N2R?urn:blake2b:" + random.choice(refs),
+                "/eris/" + item[:32], "/", "/metrics", "/nar/zstd/nothing", "/uri-res/N2R?urn:blake2b:" + "A" * 52])
+            try:
+                c.request("GET", path)
+                r = c.getresponse()
+                if random.random() < 0.05:
+                    c.close()                  # leaves in the middle
+                    c = None
+                else:
+                    r.read()
+            except (OSError, http.client.HTTPException):
+                c = None
+
+    def all_work(seconds):
+        threads = [threading.Thread(target=work, args=(seconds,)) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+
+    all_work(4)
+    rss, fds = size()
+    all_work(8)
+    time.sleep(0.5)
+    rss2, fds2 = size()
+    assert fds2 <= fds + 60 and rss2 <= rss + 4096, (rss, rss2, fds, fds2)
+    return s
+
+
+def main():
+    failed = 0
+    for f in CASES:
+        name = f.__name__
+        if WORDS and not any(w in name for w in WORDS):
+            continue
+        top = tempfile.mkdtemp(prefix="narlock-publish-")
+        os.chmod(top, 0o755)
+        server = None
+        try:
+            server = f(top, Cache(top))
+            if server is not None:
+                assert server.get("/metrics")[0] == 200
+                server.end()
+            print("ok", name, flush=True)
+        except Skip as e:
+            print(f"SKIP {name}: {e}", flush=True)
+        except BaseException as e:
+            failed += 1
+            print(f"not ok {name}: {type(e).__name__} {str(e)[:500]}", flush=True)
+            traceback.print_exc()
+            log = top + "/log"
+            if os.path.exists(log):
+                sys.stderr.write("".join("    " + l for l in open(log, errors="replace").readlines()[-15:]))
+            if isinstance(e, KeyboardInterrupt):
+                raise
+        finally:
+            for p in Leftovers.of(top):
+                os.kill(p, signal.SIGKILL)
+            shutil.rmtree(top, ignore_errors=True)
+    return failed != 0
+
+
+class Leftovers:
+    """Servers of a case that failed: those whose command line names its directory."""
+
+    @staticmethod
+    def of(top):
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(path, "rb") as f:
+                    if top.encode() in f.read():
+                        yield int(path.split("/")[2])
+            except OSError:
+                pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())
