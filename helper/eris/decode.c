@@ -415,6 +415,12 @@ decode_read(struct decode *d, const uint8_t **data, size_t *len, struct err *e)
 	return *len > 0;
 }
 
+const uint8_t *
+decode_ref(const struct decode *d)
+{
+	return d->out->pair.ref;
+}
+
 int
 decode_done(const struct decode *d)
 {

@@ -87,6 +87,9 @@ int decode_give(struct decode *d, struct decode_given *given, size_t n, struct e
  * next call of any function here; 0: none yet, or no more; -1: broken. */
 int decode_read(struct decode *d, const uint8_t **data, size_t *len, struct err *e);
 
+/* decode_ref(d): the reference of the leaf that decode_read() gave last; valid as long as its data. */
+const uint8_t *decode_ref(const struct decode *d);
+
 /* decode_done(d): 1 when all content was read. */
 int decode_done(const struct decode *d);
 

@@ -929,6 +929,12 @@ blocks_is(const struct blocks *b)
 	return b->state;
 }
 
+const uint8_t *
+blocks_ref(const struct blocks *b)
+{
+	return decode_ref(b->decode);
+}
+
 void
 blocks_insist(struct blocks *b)
 {

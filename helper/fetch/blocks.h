@@ -61,6 +61,9 @@ int blocks_read(struct blocks *b, const uint8_t **data, size_t *len);
 /* blocks_is(b): the state by now: blocks_read() may have found that the content is at its end, or broken. */
 enum blocks_state blocks_is(const struct blocks *b);
 
+/* blocks_ref(b): the reference of that piece, which is a leaf; valid as long as it. */
+const uint8_t *blocks_ref(const struct blocks *b);
+
 /* blocks_insist(b): BLOCKS_STUCK, but there is no other way: ask all sources once more for what they missed. */
 void blocks_insist(struct blocks *b);
 

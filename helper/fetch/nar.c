@@ -2,7 +2,6 @@
  * Helper (fetch): one nar at a time, from the best of its places, into the descriptor that came with the
  * order. */
 #include <errno.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include "helper/fetch/heal.h"
 #include "helper/fetch/index.h"
 #include "helper/fetch/nar.h"
+#include "helper/fetch/prefix.h"
 #include "helper/fetch/rank.h"
 #include "helper/fetch/recode.h"
 #include "helper/fetch/serve.h"
@@ -87,12 +87,12 @@ struct order {
 	size_t healed;            /* index into places: whose capability that is about */
 	unsigned rounds;
 	uint64_t round_mark;      /* `got' at the last of them */
-	crypto_generichash_state content; /* of all bytes that blocks have brought */
+	struct prefix content;    /* all that blocks have brought */
 	struct recode *recode;
 	uint8_t verifying;        /* a whole file is compared with what was written */
 	uint8_t another;          /* it was another one */
 	uint64_t seen;            /* bytes of it so far */
-	crypto_generichash_state prefix;
+	struct prefix prefix;
 	char summary[LIMIT_REASON + 1]; /* of where blocks came from */
 
 	uint8_t begun;       /* NAR_BEGIN was sent: no other content any more */
@@ -346,8 +346,8 @@ begin(struct order *o)
 	memcpy(o->etag, a->etag, sizeof o->etag);
 	memcpy(o->modified, a->modified, sizeof o->modified);
 	o->seen = 0;
-	o->prefix = (crypto_generichash_state){ 0 };
-	(void)crypto_generichash_init(&o->prefix, NULL, 0, crypto_generichash_BYTES);
+	if (o->verifying)
+		prefix_begin(&o->prefix, o->content.block_size);
 	begin_recode(o);
 }
 
@@ -401,17 +401,12 @@ judge(struct order *o)
 static int
 verify(struct order *o, const char *data, size_t n)
 {
-	uint8_t ours[crypto_generichash_BYTES], theirs[crypto_generichash_BYTES];
-	crypto_generichash_state content = o->content;
-
-	(void)crypto_generichash_update(&o->prefix, (const uint8_t *)data, n);
+	prefix_add(&o->prefix, data, n);
 	o->seen += n;
 	o->window_bytes += n;
 	if (o->seen < o->got)
 		return 0;
-	(void)crypto_generichash_final(&content, ours, sizeof ours);
-	(void)crypto_generichash_final(&o->prefix, theirs, sizeof theirs);
-	if (sodium_memcmp(ours, theirs, sizeof ours) != 0) {
+	if (!prefix_same(&o->content, &o->prefix)) {
 		o->another = 1;
 		return -1;
 	}
@@ -710,7 +705,7 @@ assemble_from(struct order *o, const struct place *p)
 		o->phase = ASSEMBLING;
 		if (!o->healing)
 			begin_healing(o, p, places, b.nplaces);
-		(void)crypto_generichash_init(&o->content, NULL, 0, crypto_generichash_BYTES);
+		prefix_begin(&o->content, p->cap.block_size);
 	} else if (e.text[0] != '\0') {
 		logline("%s", e.text);
 	}
@@ -805,7 +800,7 @@ drain(struct order *o)
 	while (!(o->held = make_room(o, ERIS_LARGE) != 0) && blocks_read(o->blocks, &data, &len)) {
 		if (!o->begun)
 			announce(o, o->places[o->current].file_size);
-		(void)crypto_generichash_update(&o->content, data, len);
+		prefix_leaf(&o->content, blocks_ref(o->blocks));
 		append(o, data, len);
 		some = 1;
 		if (o->end - o->start >= BUFFER / 4 && !o->blocked && flush(o) != 0)

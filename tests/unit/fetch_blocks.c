@@ -17,6 +17,7 @@
 #include "helper/fetch/answer.h"
 #include "helper/fetch/blockconf.h"
 #include "helper/fetch/heal.h"
+#include "helper/fetch/prefix.h"
 #include "helper/fetch/recode.h"
 #include "helper/fetch/state.h"
 
@@ -173,6 +174,40 @@ test_recode(void **unused)
 	free(data);
 }
 
+/* A file in pieces of any size begins as the leaves do, or not. */
+static void
+test_prefix(void **unused)
+{
+	uint8_t *data = content(3 * ERIS_LARGE), *block = malloc(ERIS_LARGE);
+	struct prefix *a = calloc(1, sizeof *a), *b = calloc(1, sizeof *b);
+	struct eris_pair pair;
+
+	(void)unused;
+	assert_true(a != NULL && b != NULL && block != NULL);
+	for (size_t step = 1; step < 3 * ERIS_LARGE; step = step * 5 + 3) {
+		prefix_begin(a, ERIS_LARGE);
+		prefix_begin(b, ERIS_LARGE);
+		assert_true(prefix_same(a, b));
+		for (unsigned i = 0; i < 3; i++) {
+			block_leaf(block, &pair, data + i * ERIS_LARGE, ERIS_LARGE, ERIS_LARGE);
+			prefix_leaf(a, pair.ref);
+		}
+		for (size_t at = 0; at < 3 * ERIS_LARGE; at += step) {
+			assert_false(prefix_same(a, b));
+			prefix_add(b, data + at, step < 3 * ERIS_LARGE - at ? step : 3 * ERIS_LARGE - at);
+		}
+		assert_true(prefix_same(a, b));
+	}
+	prefix_begin(b, ERIS_LARGE);
+	data[2 * ERIS_LARGE + 1] ^= 1;
+	prefix_add(b, data, 3 * ERIS_LARGE);
+	assert_false(prefix_same(a, b));
+	free(a);
+	free(b);
+	free(block);
+	free(data);
+}
+
 /* --- Memory of sources --------------------------------------------------------------------------------------------- */
 
 static void
@@ -205,6 +240,7 @@ main(void)
 		cmocka_unit_test(test_unsatisfied_range),
 		cmocka_unit_test(test_local),
 		cmocka_unit_test(test_recode),
+		cmocka_unit_test(test_prefix),
 		cmocka_unit_test(test_silent),
 	};
 	struct err e;
