@@ -6,6 +6,7 @@
 #   make demo       a real substitute on loopback, and what is refused (installs missing packages)
 #   make install PREFIX=/usr DESTDIR=
 #   make deps       the Debian packages that building and testing need
+#   make deb        build/deb/*.deb; make check-deb installs, upgrades and removes them in a root of their own
 #   make check-e2e, make bench      with a real guix in directories; see README.md
 #   make unit, asan, hostile, fuzz  parts of `make check'
 
@@ -16,6 +17,8 @@ BINDIR ?= $(PREFIX)/bin
 LIBEXECDIR ?= $(PREFIX)/libexec/narlock
 DATADIR ?= $(PREFIX)/share
 HELPER_USER ?= narlock
+# Whom the sockets of policy/systemd let in: the user of a guix-daemon that is not root.
+DAEMON_USER ?= guix-daemon
 CREATE_USER ?= yes
 NARLOCK_SHARED ?= $(realpath $(CURDIR)/../shared)
 export NARLOCK_SHARED
@@ -78,6 +81,8 @@ LIB_fetch := -lcurl -lcrypto -lssl -lsodium
 HEAL := $(filter-out %/main.c,$(wildcard helper/heal/*.c)) $(FETCH) $(IPFS) $(ERIS_CODEC) helper/common/seal.c $(IPC) broker/conf.c \
 	broker/drop.c broker/file.c $(B)/gen/fetch.bpf.c
 SRC_narlock-heal := helper/heal/main.c $(HEAL)
+UNITS := narlock-fetch.socket narlock-fetch@.service narlock-resolve.socket narlock-resolve@.service
+PUBLISH_FILES := $(B)/share/narlock-publish.8 $(B)/share/narlock-publish.conf $(B)/share/systemd/narlock-publish.service
 HEAL_FILES := $(B)/share/narlock-heal.8 $(B)/share/systemd/narlock-heal.service $(B)/share/guix/narlock-heal.scm
 LIB_narlock-heal := -lcurl -lcrypto -lssl -lsodium -lcap
 SRC_unpack := helper/unpack/main.c $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
@@ -94,9 +99,9 @@ LIB_narlock-publish := -lsodium -lmicrohttpd -lsqlite3 -lcurl -pthread
 obj = $(patsubst %.c,$(1)/%.o,$(patsubst $(B)/%,%,$(2)))
 
 all: $(PROGRAMS:%=$(B)/bin/%) $(TRACED:%=$(B)/bin/trace/%) $(B)/share/narlock.8 $(B)/share/narlock.conf.5 \
-	$(B)/share/narlock-eris.1 $(HEAL_FILES)
+	$(B)/share/narlock-eris.1 $(HEAL_FILES) $(PUBLISH_FILES)
 
-.PHONY: all install uninstall deps deps-e2e check unit asan hostile fuzz demo check-e2e bench clean FORCE
+.PHONY: all install uninstall deps deps-e2e check unit asan hostile fuzz demo check-e2e check-systemd bench clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules
@@ -158,7 +163,7 @@ $(B)/share/%: policy/%.in $(B)/paths
 	@mkdir -p $(@D)
 	$(Q)sed $(SUBSTITUTE) $< >$@
 SUBSTITUTE := -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@BINDIR@|$(BINDIR)|g' \
-	-e 's|@HELPER_USER@|$(HELPER_USER)|g' -e 's|@DATADIR@|$(DATADIR)|g'
+	-e 's|@HELPER_USER@|$(HELPER_USER)|g' -e 's|@DATADIR@|$(DATADIR)|g' -e 's|@DAEMON_USER@|$(DAEMON_USER)|g'
 
 # --- Tests --------------------------------------------------------------------------------------------------------
 
@@ -248,6 +253,10 @@ demo:
 check-e2e:
 	$(MAKE) deps
 	tests/e2e/run
+# A real systemd in a container, and narlock installed in it.
+check-systemd:
+	$(MAKE) deps
+	tests/systemd/run
 bench:
 	$(MAKE) deps
 	tests/bench/run
@@ -280,9 +289,18 @@ deps:
 	[ -z "$$missing" ] || { as=; [ "$$(id -u)" = 0 ] || as=sudo; $$as apt-get -q update && \
 		$$as env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $$missing; }
 
+# Building them needs debhelper, too; `dpkg-buildpackage -b' in a checkout does the same.  What is made is in build/deb.
+DEB_DEPS := debhelper dpkg-dev gcc make pkg-config $(filter lib%-dev zlib1g-dev,$(DEPS))
+.PHONY: deb check-deb
+deb:
+	$(MAKE) deps DEPS='$(DEB_DEPS)'
+	debian/make-packages $(B)/deb
+check-deb: deb
+	tests/deb/run $(B)/deb
+
 # --- Installation -------------------------------------------------------------------------------------------------------
 
-install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf
+install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf $(UNITS:%=$(B)/share/systemd/%)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR)/trace $(DESTDIR)$(SYSCONFDIR)/narlock \
 		$(DESTDIR)$(DATADIR)/man/man8 $(DESTDIR)$(DATADIR)/man/man5 $(DESTDIR)$(DATADIR)/man/man1 \
 		$(DESTDIR)$(DATADIR)/narlock/policy $(DESTDIR)$(DATADIR)/narlock/guix $(DESTDIR)$(PREFIX)/lib/systemd/system \
@@ -291,16 +309,19 @@ install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/na
 	install -m 755 $(B)/bin/narlock $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(B)/bin/narlock-heal $(DESTDIR)$(BINDIR)/
 	install -m 755 $(B)/bin/broker $(B)/bin/guix $(B)/bin/fetch $(B)/bin/unpack $(B)/bin/resolve $(DESTDIR)$(LIBEXECDIR)/
 	install -m 755 $(TRACED:%=$(B)/bin/trace/%) $(DESTDIR)$(LIBEXECDIR)/trace/
-	install -m 644 $(B)/share/narlock.8 $(B)/share/narlock-heal.8 $(DESTDIR)$(DATADIR)/man/man8/
+	install -m 644 $(B)/share/narlock.8 $(B)/share/narlock-heal.8 $(B)/share/narlock-publish.8 $(DESTDIR)$(DATADIR)/man/man8/
 	install -m 644 $(B)/share/narlock-eris.1 $(DESTDIR)$(DATADIR)/man/man1/
 	install -m 644 $(B)/share/narlock.conf.5 $(DESTDIR)$(DATADIR)/man/man5/
 	install -m 644 $(POLICIES:%=policy/%.policy) $(PUBLISH_POLICIES:%=policy/%.policy) $(DESTDIR)$(DATADIR)/narlock/policy/
 	install -m 644 $(B)/share/systemd/guix-daemon.service.d/narlock.conf \
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d/
-	install -m 644 $(B)/share/systemd/narlock-heal.service policy/systemd/narlock-heal.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -m 644 $(B)/share/systemd/narlock-publish.service policy/systemd/narlock-publish.socket $(B)/share/systemd/narlock-heal.service policy/systemd/narlock-heal.timer \
+		$(UNITS:%=$(B)/share/systemd/%) $(DESTDIR)$(PREFIX)/lib/systemd/system/
 	install -m 644 $(B)/share/guix/narlock-heal.scm $(DESTDIR)$(DATADIR)/narlock/guix/
 	install -m 644 policy/sysusers.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
 	install -m 644 policy/tmpfiles.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
+	[ -e $(DESTDIR)$(SYSCONFDIR)/narlock/narlock-publish.conf ] || \
+		install -m 644 $(B)/share/narlock-publish.conf $(DESTDIR)$(SYSCONFDIR)/narlock/narlock-publish.conf
 	[ -e $(DESTDIR)$(SYSCONFDIR)/narlock/narlock.conf ] || \
 		install -m 644 $(B)/share/narlock.conf $(DESTDIR)$(SYSCONFDIR)/narlock/narlock.conf
 	[ -n "$(DESTDIR)" ] || [ "$(CREATE_USER)" != yes ] || [ "$$(id -u)" != 0 ] || getent passwd $(HELPER_USER) >/dev/null || \
@@ -309,11 +330,13 @@ install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/na
 uninstall:
 	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(DATADIR)/narlock
 	rm -f $(DESTDIR)$(BINDIR)/narlock $(DESTDIR)$(BINDIR)/narlock-eris $(DESTDIR)$(BINDIR)/narlock-publish \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/narlock-publish.service $(DESTDIR)$(PREFIX)/lib/systemd/system/narlock-publish.socket \
+		$(DESTDIR)$(DATADIR)/man/man8/narlock-publish.8 \
 		$(DESTDIR)$(BINDIR)/narlock-heal $(DESTDIR)$(DATADIR)/man/man8/narlock.8 $(DESTDIR)$(DATADIR)/man/man8/narlock-heal.8 \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/narlock-heal.service $(DESTDIR)$(PREFIX)/lib/systemd/system/narlock-heal.timer \
 		$(DESTDIR)$(DATADIR)/man/man1/narlock-eris.1 \
 		$(DESTDIR)$(DATADIR)/man/man5/narlock.conf.5 $(DESTDIR)$(PREFIX)/lib/sysusers.d/narlock.conf \
-		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/narlock.conf
+		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/narlock.conf $(UNITS:%=$(DESTDIR)$(PREFIX)/lib/systemd/system/%)
 
 clean:
 	rm -rf $(B)
