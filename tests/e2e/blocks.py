@@ -309,6 +309,13 @@ class Pair:
         self.a, self.b = Node(kind, "a"), Node(kind, "b")
         self.a.connect(self.b)
 
+    def new_a(self):
+        """An empty A, so that blocks come at the pace of bitswap"""
+        if self.a.local():
+            self.a.stop()
+            self.a = Node(self.a.kind, "a")
+            self.a.connect(self.b)
+
     def delete(self, refs):
         """Everywhere"""
         for n in (self.a, self.b):
@@ -350,23 +357,26 @@ def mb(n):
 
 ### Cases: a large nar and two peers
 
-def bitswap():
-    """All nar URLs work, and are not used: the blocks come from B, through A"""
+def bitswap(nars):
+    """The blocks come from B, through A: although all nar URLs work, or because none does"""
     p = published(LARGE)
+    PAIR.new_a()
     PAIR.b.load(p)
-    configure(PAIR.a.conf())
+    # Two of these daemons and the client share a small machine: their pauses shall not be what is tested.
+    configure(PAIR.a.conf(), "block-timeout = 15")
     daemon()
-    with Nginx({p: p.with_lines()}) as server:
+    with Nginx({p: p.with_lines()}, nars=nars) as server:
         mark = audit_mark()
         took, out = fetch(server.url, LARGE)
         asked = server.nar_requests()
-        from_http = sum(r[3] for r in asked)
+        by_http = sum(r[3] for r in asked if r[2] < 300)
         record = audit_of(mark, p.path)
-    # what is slowest may be asked twice: of 100 blocks 3
-    assert from_http <= os.path.getsize(p.file) * .06, f"{mb(from_http)} came by HTTP: {asked[:3]}; {record.get('sources')}"
-    lost = missing(PAIR.a, p)
-    assert len(lost) <= len(p.blocks) * .03, f"A does not have {len(lost)} of {len(p.blocks)} blocks"
-    return f"{len(p.blocks)} blocks, {took:.0f} s, {mb(os.path.getsize(p.file) / took)}/s, {len(asked)} nar requests" + counts(record)
+    size = os.path.getsize(p.file)
+    note = f"{len(p.blocks)} blocks, {took:.0f} s, {mb(size / took)}/s, {mb(by_http)} in {len(asked)} requests by HTTP{counts(record)}"
+    # What is slowest is asked for twice (of 100 blocks 3), and what a daemon does not find in time.
+    assert by_http < size * .3 and all(r[2] != 200 for r in asked), note
+    assert nars or not by_http
+    return note
 
 def counts(record):
     found = [f"{k} {record['blocks_' + k]}" for k in ("missed", "repaired", "reinserted") if record.get("blocks_" + k)]
@@ -427,9 +437,7 @@ def only_ipfs(p):
 def stopped():
     """The daemon of IPFS hangs in the middle"""
     p = published(LARGE)
-    PAIR.a.stop()
-    PAIR.a = Node(PAIR.a.kind, "a")  # empty, so that blocks come at the pace of bitswap
-    PAIR.a.connect(PAIR.b)
+    PAIR.new_a()
     PAIR.b.load(p)
     configure(PAIR.a.conf())
     daemon()
@@ -643,7 +651,8 @@ def embedded():
 ### All
 
 def kind_cases():
-    yield "bitswap", (bitswap,)
+    yield "bitswap", (bitswap, True)
+    yield "bitswap-alone", (bitswap, False)
     for percent in (1, 20, 100):
         yield f"deleted-{percent}", (deleted, percent)
     yield "stopped", (stopped,)
