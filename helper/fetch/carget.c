@@ -171,7 +171,7 @@ on_done(void *owner, CURLcode result)
 	source_reply(&r, &c->transfer, result, c->head, c->head_len);
 	if (r.connected && r.status != 0)
 		source_judged(c->fetch, c->source, RPC_BLOCK, NULL);
-	if (c->transfer.answer.bytes > LIMIT_HEADERS)
+	if (c->transfer.answer.bytes > LIMIT_BLOCK_HEADERS)
 		end(c, CARGET_BROKEN, "too many bytes of headers");
 	else if (r.status != 200 || r.stream_error[0] != '\0' || !r.complete)
 		judged(c, &r);
