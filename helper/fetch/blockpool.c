@@ -78,7 +78,7 @@ blockpool_free(struct fetch *f)
 	f->pool = NULL;
 }
 
-/* --- Is somebody there? ------------------------------------------------------------------------------------ */
+/* --- Is somebody there? ----------------------------------------------------------------------------- */
 
 static size_t
 greeting_body(void *owner, const char *data, size_t n)
@@ -202,7 +202,7 @@ blockpool_greeted(const struct fetch *f)
 	return f->pool->greeted;
 }
 
-/* --- Blocks ------------------------------------------------------------------------------------------------ */
+/* --- Blocks ----------------------------------------------------------------------------------------- */
 
 static void
 end(struct blockpool *p, struct slot *s)

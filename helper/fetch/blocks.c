@@ -32,14 +32,15 @@
 /* Leaves asked of one file at a time, at first and at most. */
 #define RANGE_WINDOW_MIN 32
 #define RANGE_WINDOW_MAX 256
-/* A stream is let alone as long as it brings so many blocks in such a time: 3 MiB a second; and at its beginning. */
+/* A stream is let alone as long as it brings so many blocks in such a time: 3 MiB a second; and at its
+ * beginning. */
 #define STREAM_LOOK_MS 250
 #define STREAM_BLOCKS 25
 #define STREAM_PATIENCE_MS 400
 /* A block of the stream that nobody wants after so many more leaves were read will never be wanted. */
 #define STREAM_AHEAD 64
-/* Blocks that a second place brought while IPFS was still looking for them, kept until it has said whether it has
- * them. */
+/* Blocks that a second place brought while IPFS was still looking for them, kept until it has said whether
+ * it has them. */
 #define DOUBTS 16
 /* A source that was late and then said nothing for such a time is silent, and left alone for so long. */
 #define SILENCE_MS 500
@@ -127,7 +128,7 @@ struct blocks {
 	char last[LIMIT_SOURCE + 1]; /* the source of the last block */
 };
 
-/* --- Wanted blocks ----------------------------------------------------------------------------------------- */
+/* --- Wanted blocks ---------------------------------------------------------------------------------- */
 
 static uint16_t *
 chain_of(struct blocks *b, const uint8_t *ref)
@@ -204,7 +205,7 @@ fill(struct blocks *b)
 		broken(b, &e);
 }
 
-/* --- What has come ----------------------------------------------------------------------------------------- */
+/* --- What has come ---------------------------------------------------------------------------------- */
 
 /* Blocks from elsewhere are news for IPFS only if there is one that should have had them. */
 static int
@@ -218,7 +219,8 @@ ipfs_fails(const struct blocks *b)
 		if (b->origins[i].from != FROM_IPFS)
 			continue;
 		sched_figures(b->sched, i, &s);
-		if (s.health == SCHED_USABLE || s.health == SCHED_NEW || (s.health == SCHED_BYPASSED && s.missed + s.late == 0))
+		if (s.health == SCHED_USABLE || s.health == SCHED_NEW ||
+		    (s.health == SCHED_BYPASSED && s.missed + s.late == 0))
 			return 0; /* one that is only slow would have had it */
 		some |= s.health == SCHED_BYPASSED || s.health == SCHED_DEAD;
 	}
@@ -240,7 +242,7 @@ name_of(const struct blocks *b, const struct origin *o)
 	return o->from == FROM_RANGE ? b->files[o->at].name : b->fetch->blocks->sources[o->at].name;
 }
 
-/* --- Doubts: blocks that IPFS may or may not have missed --------------------------------------------------- */
+/* --- Doubts: blocks that IPFS may or may not have missed -------------------------------------------- */
 
 static struct doubt *
 doubt_of(struct blocks *b, uint32_t id)
@@ -251,8 +253,8 @@ doubt_of(struct blocks *b, uint32_t id)
 	return NULL;
 }
 
-/* If IPFS is still looking for it, its answer is waited for: 0.  1: it is not; -1: it is, but there is no room to keep the
- * block until then. */
+/* If IPFS is still looking for it, its answer is waited for: 0.  1: it is not; -1: it is, but there is no
+ * room to keep the block until then. */
 static int
 doubt(struct blocks *b, const struct want *w, const uint8_t *data)
 {
@@ -402,7 +404,8 @@ looks_good(const struct blockpool_end *end)
 	return end->reply.status == 200 && end->reply.len == end->ask.block_size;
 }
 
-/* Blocks of the right size are checked some at a time, which is faster; only what fails is looked at once more. */
+/* Blocks of the right size are checked some at a time, which is faster; only what fails is looked at once
+ * more. */
 static void
 give_batch(struct blocks *b, struct blockpool_end *ends, size_t n)
 {
@@ -453,7 +456,7 @@ take_answers(struct blocks *b)
 	} while (n == BATCH);
 }
 
-/* --- Files ------------------------------------------------------------------------------------------------- */
+/* --- Files ------------------------------------------------------------------------------------------ */
 
 static struct ask *
 ask_of_leaf(struct blocks *b, unsigned source, uint64_t index)
@@ -476,7 +479,8 @@ look_at(struct file *f)
 }
 
 static void
-on_leaf(void *owner, uint64_t index, enum sched_outcome outcome, const uint8_t *block, uint32_t retry_ms, const char *why)
+on_leaf(void *owner, uint64_t index, enum sched_outcome outcome, const uint8_t *block, uint32_t retry_ms,
+    const char *why)
 {
 	struct file *f = owner;
 	struct blocks *b = f->blocks;
@@ -564,7 +568,7 @@ ask_file(struct blocks *b, struct file *f, const struct ask *a)
 	return rangeget_want(f->get, a->index, a->ref) ? 0 : -1;
 }
 
-/* --- The stream -------------------------------------------------------------------------------------------- */
+/* --- The stream ------------------------------------------------------------------------------------- */
 
 static enum carget_use
 on_stream(void *owner, const uint8_t ref[ERIS_REF], const uint8_t *data, size_t len)
@@ -685,7 +689,7 @@ pump_stream(struct blocks *b)
 	end_stream(b);
 }
 
-/* --- Requests ---------------------------------------------------------------------------------------------- */
+/* --- Requests --------------------------------------------------------------------------------------- */
 
 static void
 add_origin(struct blocks *b, const struct sched_source *s, enum from from, size_t at, int reached)
@@ -801,7 +805,7 @@ start_asks(struct blocks *b)
 	stop_asks(b);
 }
 
-/* --- Hope ---------------------------------------------------------------------------------------------------- */
+/* --- Hope ------------------------------------------------------------------------------------------- */
 
 static int
 ipfs_answers(const struct blocks *b)
@@ -987,7 +991,7 @@ blocks_deadline(const struct blocks *b)
 	return due;
 }
 
-/* --- Text ------------------------------------------------------------------------------------------------------ */
+/* --- Text ------------------------------------------------------------------------------------------- */
 
 const char *
 blocks_why(const struct blocks *b)
@@ -1026,7 +1030,7 @@ blocks_summary(const struct blocks *b, char *text, size_t size)
 			    (unsigned long long)b->got[i]);
 }
 
-/* --- Beginning and end ------------------------------------------------------------------------------------- */
+/* --- Beginning and end ------------------------------------------------------------------------------ */
 
 int
 blocks_possible(struct fetch *f)
@@ -1101,8 +1105,8 @@ blocks_new(struct fetch *f, const struct blocks_order *o, struct err *e)
 	return b;
 }
 
-/* A source that did not answer any more: a daemon has to say its version before the next item waits for it, and others
- * are not tried for a while. */
+/* A source that did not answer any more: a daemon has to say its version before the next item waits for it,
+ * and others are not tried for a while. */
 static void
 remember(struct blocks *b)
 {

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch): one nar out of its ERIS blocks, from wherever they come.
  *
- * Brings together what decides (helper/ipfs/sched.h), what checks (helper/eris/decode.h) and what asks: a CAR stream
- * (carget.h), requests by reference (blockpool.h), parts of the ordinary file (rangeget.h), servers that
- * publish again (again.h).  In this order for each block: IPFS daemons and gateways, block servers, Range, publish-again;
- * when none of these has it, its user takes the whole nar over HTTP.  Blocks that IPFS missed go to heal.h as they
- * come.  Content comes out in order, and all of it is verified. */
+ * Brings together what decides (helper/ipfs/sched.h), what checks (helper/eris/decode.h) and what asks: a
+ * CAR stream (carget.h), requests by reference (blockpool.h), parts of the ordinary file (rangeget.h),
+ * servers that publish again (again.h).  In this order for each block: IPFS daemons and gateways, block
+ * servers, Range, publish-again; when none of these has it, its user takes the whole nar over HTTP.  Blocks
+ * that IPFS missed go to heal.h as they come.  Content comes out in order, and all of it is verified. */
 #ifndef NARLOCK_FETCH_BLOCKS_H
 #define NARLOCK_FETCH_BLOCKS_H
 
 #include "helper/eris/eris.h"
 #include "helper/fetch/fetch.h"
 
-/* Leaves that are wanted or wait for those before them: 288 * 32 KiB are 9 MiB, and more than can be in flight. */
+/* Leaves that are wanted or wait for those before them: 288 * 32 KiB are 9 MiB, and more than can be in
+ * flight. */
 #define BLOCKS_WINDOW 288
 /* Files from which parts may be taken. */
 #define BLOCKS_PLACES 8
@@ -35,12 +36,12 @@ struct blocks_order {
 	size_t nplaces;
 };
 
-/* blocks_possible(f): 1 if there is a source that could be asked.  The first call asks IPFS daemons whether they are
- * there; while one has not answered, it counts for a moment (BLOCKPOOL_WAIT_MS). */
+/* blocks_possible(f): 1 if there is a source that could be asked.  The first call asks IPFS daemons whether
+ * they are there; while one has not answered, it counts for a moment (BLOCKPOOL_WAIT_MS). */
 int blocks_possible(struct fetch *f);
 
-/* blocks_new(f, o, e): NULL if there is no source that could be asked (e->text is empty then), or no memory.  One at a
- * time.  The calls of heal.h between heal_begin() and heal_end() are made, not these two. */
+/* blocks_new(f, o, e): NULL if there is no source that could be asked (e->text is empty then), or no
+ * memory.  One at a time.  The calls of heal.h between heal_begin() and heal_end() are made, not these two. */
 struct blocks *blocks_new(struct fetch *f, const struct blocks_order *o, struct err *e);
 /* blocks_free(b): end it, and remember what was learnt of the sources. */
 void blocks_free(struct blocks *b);

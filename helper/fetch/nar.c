@@ -77,7 +77,8 @@ struct order {
 	char reason[LIMIT_REASON + 1]; /* of the last failure */
 	unsigned failures;             /* since the last attempt began */
 
-	/* Blocks.  What they have brought stays: a whole file goes on behind it, once it has shown the same beginning. */
+	/* Blocks.  What they have brought stays: a whole file goes on behind it, once it has shown the same
+	 * beginning. */
 	struct index_query *index;
 	struct blocks *blocks;
 	uint8_t drop_blocks;      /* they are not needed any more; not to be freed where libcurl calls us */
@@ -262,8 +263,8 @@ others_left(const struct order *o)
 	return 0;
 }
 
-/* The current attempt is over without success.  AGAIN: it may go better the next time; WAIT_MS: not earlier, 0 if
- * that is for us to say. */
+/* The current attempt is over without success.  AGAIN: it may go better the next time; WAIT_MS: not earlier,
+ * 0 if that is for us to say. */
 static void
 failed(struct order *o, const char *reason, int again, uint64_t wait_ms)
 {
@@ -298,7 +299,8 @@ failed(struct order *o, const char *reason, int again, uint64_t wait_ms)
 static int
 same_content(const struct place *a, const struct place *b)
 {
-	return a == b || (a->method == b->method && a->has_cap && b->has_cap && a->cap.block_size == b->cap.block_size &&
+	return a == b || (a->method == b->method && a->has_cap && b->has_cap &&
+	    a->cap.block_size == b->cap.block_size &&
 	    memcmp(&a->cap.root, &b->cap.root, sizeof a->cap.root) == 0);
 }
 
@@ -539,7 +541,8 @@ on_done(void *owner, CURLcode result)
 		refused(o, result);
 	} else if (result != CURLE_OK) {
 		failed(o, reason, 1, 0);
-	} else if (o->verifying || o->places[o->current].method == METHOD_NONE || (o->total >= 0 && o->got != (uint64_t)o->total)) {
+	} else if (o->verifying || o->places[o->current].method == METHOD_NONE ||
+	    (o->total >= 0 && o->got != (uint64_t)o->total)) {
 		(void)err_set(&e, "%s: ended early, after %llu bytes", t->url.host,
 		    (unsigned long long)(o->verifying ? o->seen : o->got));
 		failed(o, e.text, 1, 0);
@@ -641,7 +644,8 @@ first_with_cap(struct order *o)
 	return NULL;
 }
 
-/* The places of the file that P's blocks make; others of the same compression and size may well have it, too. */
+/* The places of the file that P's blocks make; others of the same compression and size may well have it,
+ * too. */
 static size_t
 find_places(const struct order *o, const struct place *p, struct blocks_place *places)
 {
@@ -1000,7 +1004,8 @@ run(struct order *o)
 	const struct answer *a = &o->transfer.answer;
 	struct err e;
 
-	if (o->complete && ((a->length < 0 && !a->chunked) || o->fetch->now >= o->window_ms + o->fetch->settings.stall_ms)) {
+	if (o->complete && ((a->length < 0 && !a->chunked) ||
+	    o->fetch->now >= o->window_ms + o->fetch->settings.stall_ms)) {
 		/* The connection will never say that this was all, or not in time. */
 		transfer_stop(&o->transfer);
 		o->phase = FLUSHING;
@@ -1048,7 +1053,8 @@ nar_pump(struct fetch *f)
 		return;
 	if (o->drop_blocks) {
 		leave_blocks(o);
-		(void)snprintf(o->summary + strlen(o->summary), sizeof o->summary - strlen(o->summary), ", the rest as a file");
+		(void)snprintf(o->summary + strlen(o->summary), sizeof o->summary - strlen(o->summary),
+		    ", the rest as a file");
 	}
 	(void)flush(o);
 	if (!o->gone && o->phase == INDEXING)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Tests: what nars out of blocks need of the fetcher's other parts: trailers, loopback, whole files encoded again, and
- * what is remembered of sources. */
+ * Tests: what nars out of blocks need of the fetcher's other parts: trailers, loopback, whole files encoded
+ * again, and what is remembered of sources. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@
 
 #define NOW 1700000000
 
-/* --- Trailers ------------------------------------------------------------------------------------------------ */
+/* --- Trailers --------------------------------------------------------------------------------------- */
 
 static void
 lines(struct answer *a, const char *const *line)
@@ -74,14 +74,14 @@ test_unsatisfied_range(void **unused)
 	assert_int_equal(a.range_total, -1);
 }
 
-/* --- Loopback -------------------------------------------------------------------------------------------------- */
+/* --- Loopback --------------------------------------------------------------------------------------- */
 
 static void
 test_local(void **unused)
 {
 	static const char *const here[] = { "localhost", "127.0.0.1", "127.255.0.3", "::1", NULL };
-	static const char *const there[] = { "126.0.0.1", "128.0.0.1", "::2", "10.0.0.1", "localhost.example.org", "127.0.0.1.org",
-		"0.0.0.0", "", NULL };
+	static const char *const there[] = { "126.0.0.1", "128.0.0.1", "::2", "10.0.0.1", "localhost.example.org",
+		"127.0.0.1.org", "0.0.0.0", "", NULL };
 
 	(void)unused;
 	for (unsigned i = 0; here[i] != NULL; i++)
@@ -90,7 +90,7 @@ test_local(void **unused)
 		assert_false(hosts_local(there[i]));
 }
 
-/* --- A whole file ------------------------------------------------------------------------------------------------ */
+/* --- A whole file ----------------------------------------------------------------------------------- */
 
 static uint8_t *
 content(size_t len)
@@ -208,7 +208,7 @@ test_prefix(void **unused)
 	free(data);
 }
 
-/* --- Memory of sources --------------------------------------------------------------------------------------------- */
+/* --- Memory of sources ------------------------------------------------------------------------------ */
 
 static void
 test_silent(void **unused)
