@@ -576,6 +576,219 @@ def full_disk(top, cache):
         subprocess.run(["umount", "-l", top + "/state"])
 
 
+# --- IPFS ---------------------------------------------------------------------------------------------------------------------
+
+class Daemon(threading.Thread):
+    """As much of an IPFS daemon's RPC as is asked of it; `mood' says how it behaves."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.mood, self.imports, self.pinned, self.requests = "good", [], set(), []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.start()
+
+    def run(self):
+        while True:
+            c, _ = self.listener.accept()
+            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
+
+    def serve(self, c):
+        f = c.makefile("rb")
+        try:
+            while True:
+                line = f.readline().decode()
+                if not line:
+                    return
+                headers = {}
+                while (h := f.readline().strip()):
+                    k, v = h.decode().split(":", 1)
+                    headers[k.lower()] = v.strip()
+                path = line.split()[1]
+                self.requests.append((path, headers))
+                if self.mood == "deaf":
+                    c.close()
+                    return
+                body = self.body(f, c, headers)
+                status, answer, trailer = self.answer(path, body)
+                c.sendall(f"HTTP/1.1 {status} x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Stream-Error\r\n\r\n".encode())
+                if answer:
+                    c.sendall(b"%x\r\n%s\r\n" % (len(answer), answer))
+                c.sendall(b"0\r\n" + (b"X-Stream-Error: " + trailer + b"\r\n" if trailer else b"") + b"\r\n")
+        except (OSError, ValueError):
+            c.close()
+
+    def body(self, f, c, headers):
+        if "chunked" not in headers.get("transfer-encoding", ""):
+            return f.read(int(headers.get("content-length", 0)))
+        out = []
+        while (n := int(f.readline(), 16)):
+            out.append(f.read(n))
+            f.readline()
+            if self.mood == "cuts" and sum(map(len, out)) > 100000:
+                c.shutdown(socket.SHUT_RDWR)
+                raise OSError("cut")
+            if self.mood == "slow":
+                time.sleep(0.02)
+        f.readline()
+        return b"".join(out)
+
+    def answer(self, path, body):
+        if self.mood == "error":
+            return 500, b'{"Message":"no space","Code":0,"Type":"error"}', None
+        if self.mood == "trailer":
+            return 200, b'{"Root":{"Cid":{"/":"x"},"PinErrorMsg":""}}\n', b"it broke"
+        if self.mood == "unpinned":
+            return 200, b'{"Root":{"Cid":{"/":"x"},"PinErrorMsg":"no"}}\n', None
+        if "/dag/import" in path:
+            root, blocks = car(body)
+            self.imports.append((root, blocks))
+            self.pinned.add(cid_text(root))
+            return 200, b'{"Root":{"Cid":{"/":"x"},"PinErrorMsg":""}}\n', None
+        if "/pin/rm" in path:
+            cid = path.rsplit("=", 1)[1]
+            if cid not in self.pinned:
+                return 500, b'{"Message":"not pinned or pinned indirectly","Code":0,"Type":"error"}', None
+            self.pinned.discard(cid)
+        return 200, b"{}\n", None
+
+
+def cid_text(cid):
+    return "b" + base64.b32encode(cid).decode().rstrip("=").lower()
+
+
+def varint(data, at):
+    n = shift = 0
+    while True:
+        n |= (data[at] & 127) << shift
+        shift += 7
+        at += 1
+        if data[at - 1] < 128:
+            return n, at
+
+
+def car(form):
+    """The root and the blocks of the CAR in a form; every block is checked."""
+    boundary = form.split(b"\r\n", 1)[0]
+    data = form.split(b"\r\n\r\n", 1)[1]
+    assert data.endswith(b"\r\n" + boundary + b"--\r\n")
+    data = data[:-len(boundary) - 6]
+    n, at = varint(data, 0)
+    root = data[at:at + n].split(b"\xd8\x2a\x58\x27\x00", 1)[1][:38]
+    at += n
+    blocks = {}
+    while at < len(data):
+        n, at = varint(data, at)
+        cid, block = data[at:at + 38], data[at + 38:at + n]
+        assert cid[:6] in (b"\x01\x55\xa0\xe4\x02\x20", b"\x01\x71\xa0\xe4\x02\x20"), cid.hex()
+        assert hashlib.blake2b(block, digest_size=32).digest() == cid[6:], "a wrong block in the CAR"
+        blocks[cid] = block
+        at += n
+    return root, blocks
+
+
+AGAIN = "/publish-this-nar-again-into-IPFS/"
+
+
+@case
+def publish_again(top, cache):
+    item, big = cache.add(1, 200000), cache.add(2, 9_000_000)
+    more = [cache.add(n, 1000) for n in range(3, 40)]
+    a, b = Daemon(), Daemon()
+    s = Server(top, cache, "--ipfs", a.url, "--ipfs", b.url, "--publish-again-queue", "10", "--publish-again-per-hour", "20")
+    status, headers, _ = s.get(AGAIN + item, method="POST", body=b"")
+    assert status == 202 and headers["Location"] == "/publish-again-status/" + item
+    until(lambda: s.get("/publish-again-status/" + item)[2] == b"done\n")
+    manifest = re.search(r"^ERIS-Manifest: (\S+)$", s.get(f"/{item[:32]}.narinfo")[2].decode(), re.M)[1]
+    for d in (a, b):
+        root, blocks = d.imports[0]
+        assert cid_text(root) == manifest and root in blocks
+        refs = {base64.b32encode(c[6:]).decode().rstrip("=") for c in blocks if c[1] == 0x55}
+        assert set(s.refs(item)) <= refs and len(refs) == len(set(s.refs(item))) + 1       # and one node
+        assert cache.narinfo(item).encode() in blocks[root]
+        path, headers = d.requests[0]
+        assert "pin-roots=true" in path and "origin" not in headers and "referer" not in headers
+        assert not headers["user-agent"].startswith("Mozilla")
+    assert s.get(AGAIN + item, method="POST", body=b"")[0] == 200
+    # The same again and again while it runs: one import.
+    a.mood = b.mood = "slow"
+    codes = {s.get(AGAIN + big, method="POST", body=b"")[0] for _ in range(30)}
+    assert codes == {202}, codes
+    # A full queue; a spent quota.
+    codes = [s.get(AGAIN + i, method="POST", body=b"") for i in more]
+    assert codes[0][0] == 202 and codes[-1][0] == 429 and "Retry-After" in codes[-1][1], [c[0] for c in codes]
+    a.mood = b.mood = "good"
+    until(lambda: s.get("/publish-again-status/" + big)[2] == b"done\n", 60)
+    assert sum(len(blocks) > 200 for _, blocks in a.imports) == 1
+    for name in ("nothing", "x" * 300, "../../etc/passwd", "..%2f" * 10, "0" * 32 + "-x", item[:33], item + "x", item + "/", "%00",
+            item + ".narinfo", ""):
+        assert s.get(AGAIN + name, method="POST", body=b"")[0] == 404, name
+    # A nar that leaves the cache leaves its pins behind it, for the next look.
+    assert manifest in a.pinned and s.metric("again_done_total") >= 2
+    return s
+
+
+@case
+def bad_daemons(top, cache):
+    items = [cache.add(n, 2_000_000) for n in range(1, 8)]
+    bad, dead = Daemon(), socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{dead.getsockname()[1]}"
+    dead.close()
+    s = Server(top, cache, "--ipfs", bad.url, "--ipfs", url)
+    for item, mood in zip(items, ("error", "trailer", "unpinned", "cuts", "deaf", "good")):
+        bad.mood = mood
+        assert s.get(AGAIN + item, method="POST", body=b"")[0] == 202
+        until(lambda: s.get("/publish-again-status/" + item)[2] == b"failed\n", 20)
+    assert len(bad.imports) == 1 and s.metric("again_failed_total") == 6
+    # A nar that is not as indexed is never published; it is read again, and then it is.
+    item = items[6]
+    st = os.stat(cache.nar(item))
+    with open(cache.nar(item), "r+b") as f:
+        f.seek(1_500_000)
+        f.write(b"changed")
+    os.utime(cache.nar(item), ns=(st.st_atime_ns, st.st_mtime_ns))
+    urn = s.urn(item)
+    s.get(AGAIN + item, method="POST", body=b"")
+    until(lambda: s.get("/publish-again-status/" + item)[2] == b"failed\n", 20)
+    assert len(bad.imports) == 1
+    until(lambda: s.urn(item) not in (None, urn))
+    return s
+
+
+@case
+def push_and_forget(top, cache):
+    items = [cache.add(n, 100_000) for n in range(1, 6)]
+    d = Daemon()
+    user = ["--user", USER] if os.geteuid() == 0 else []
+    common = ["--config", "none", "--cache", cache.dir, "--state", top + "/state", "--ipfs", d.url, *user]
+    assert subprocess.run([PROGRAM, "index", *common], stdout=subprocess.DEVNULL).returncode == 0
+    run = lambda *names: subprocess.run([PROGRAM, "push", *names, *common], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p = run(items[0])
+    assert p.returncode == 0 and len(d.imports) == 1, p
+    p = run()
+    assert p.returncode == 0 and len(d.imports) == 5 and b"4 nars pushed" in p.stdout, p     # not the first one again
+    assert run().returncode == 0 and len(d.imports) == 5
+    assert run("0" * 32 + "-nothing").returncode == 1 and run("x").returncode == 1
+    pinned = set(d.pinned)
+    os.unlink(cache.nar(items[1]))
+    os.unlink(cache.nar(items[1]) + "info")
+    del cache.items[items[1]]
+    assert subprocess.run([PROGRAM, "index", *common], stdout=subprocess.DEVNULL).returncode == 0
+    assert run().returncode == 0 and len(pinned - d.pinned) == 1 and len(d.imports) == 5
+    d.mood = "error"
+    cache.add(9, 1000)
+    assert subprocess.run([PROGRAM, "index", *common], stdout=subprocess.DEVNULL).returncode == 0
+    p = run()
+    assert p.returncode == 1 and b"no space" in p.stderr, p
+    # Index and server together: all nars, as they come.
+    d.mood = "good"
+    s = Server(top, cache, "--ipfs", d.url, "--push-all", "yes")
+    cache.add(10, 70000)
+    until(lambda: len(d.imports) == 7, 40)
+    until(lambda: s.metric("pinned") == 6)
+    return s
+
+
 # --- Operation --------------------------------------------------------------------------------------------------------------
 
 @case
@@ -588,6 +801,20 @@ def locked(top, cache):
         assert re.search(r"^CapPrm:\t0+$", status, re.M) and not re.search(r"^Uid:\t0\t", status, re.M), status
         assert re.search(r"^Seccomp:\t2$", status, re.M), status
     return s
+
+
+@case
+def unit_exposure(top, cache):
+    if shutil.which("systemd-analyze") is None:
+        raise Skip("no systemd-analyze")
+    with open(HERE + "/../../policy/systemd/narlock-publish.service.in") as f, open(top + "/narlock-publish.service", "w") as g:
+        g.write(f.read().replace("@BINDIR@/narlock-publish", "/bin/true"))
+    p = subprocess.run(["systemd-analyze", "security", "--offline=true", top + "/narlock-publish.service"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
+    level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", p.stdout.decode())
+    if level is None:
+        raise Skip("systemd-analyze says nothing here")
+    assert float(level[1]) <= 1.3, level[0]
 
 
 @case
