@@ -56,6 +56,7 @@ static const struct key keys[] = {
 	{ LIST("eris-index", URL, indexes, index_count) },
 	{ OPT("ipfs") }, { OPT("ipfs-gateway") }, { OPT("block-server") }, { OPT("block-timeout") },
 	{ OPT("seed") }, { OPT("seed-private") }, { OPT("publish-again") },
+	{ OPT("untrusted-urls") }, { OPT("untrusted-allow") },
 };
 
 void conf_defaults(struct conf *c, const char *state_parent)

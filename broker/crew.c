@@ -371,14 +371,15 @@ static int on_host_addresses(struct broker *b, struct helper *h, const struct wi
 
 static int on_liar(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
 {
+	static const char *const events[] = { "source-lied", "untrusted-refused", "untrusted-by-name" };
 	char source[LIMIT_SOURCE + 1], reason[LIMIT_REASON + 1];
 	struct audit_line l;
 
-	if (h->liars++ >= LIMIT_LIARS)
-		return err_set(e, "more than %d sources that lie", LIMIT_LIARS);
+	if (h->liars++ >= LIMIT_LIARS || m->status > LIAR_BY_NAME)
+		return err_set(e, "more than %d sources that lie, or a status %u", LIMIT_LIARS, m->status);
 	wire_copy(source, sizeof source, m->text);
 	wire_copy(reason, sizeof reason, m->text2);
-	audit_begin(&b->audit, &l, "source-lied");
+	audit_begin(&b->audit, &l, events[m->status]);
 	audit_text(&l, "source", source);
 	audit_text(&l, "reason", reason);
 	audit_end(&b->audit, &l);

@@ -58,6 +58,7 @@ static void failed(struct broker *b, struct task *t, const char *why)
 /* A narinfo that was refused: the admin should know, and why. */
 static void refuse(struct broker *b, struct task *t, const char *why)
 {
+	char url[2 * LIMIT_URL + 2];
 	struct audit_line l;
 
 	set_reason(t, b, why);
@@ -65,7 +66,8 @@ static void refuse(struct broker *b, struct task *t, const char *why)
 		return;
 	audit_begin(&b->audit, &l, "narinfo-refused");
 	audit_text(&l, "path", t->path);
-	audit_number(&l, "server", t->server);
+	trace_url(url, sizeof url, b->options.urls[t->server], "");
+	audit_text(&l, "narinfo_server", url);
 	audit_text(&l, "reason", why);
 	audit_end(&b->audit, &l);
 }

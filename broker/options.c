@@ -41,20 +41,21 @@ static int plain(const char *s)
 	return 1;
 }
 
-/* Is URL in the admin's list, which is as it came: with slashes at the ends? */
-static int admins(const char *list, const char *url)
+/* Is URL in a list, which is as it came: with slashes at the ends? */
+static int listed(const char *list, const char *url)
 {
 	size_t n = strlen(url);
 
-	for (; *list != '\0'; list += strcspn(list, " \t")) {
-		list += strspn(list, " \t");
-		if (strncmp(list, url, n) == 0 && strchr(" \t", list[n + strspn(list + n, "/")]) != NULL)
+	for (; *list != '\0'; list += strcspn(list, " \t\n")) {
+		list += strspn(list, " \t\n");
+		if (strncmp(list, url, n) == 0 && strchr(" \t\n", list[n + strspn(list + n, "/")]) != NULL)
 			return 1;
 	}
 	return 0;
 }
 
-static void add_urls(struct options *o, const char *admin, char *text, unsigned most)
+/* Those of ADMIN and the DISCOVERED ones count as trusted, whoever names them. */
+static void add_urls(struct options *o, const char *admin, const char *discovered, char *text, unsigned most)
 {
 	char *word, *rest = text;
 
@@ -66,7 +67,8 @@ static void add_urls(struct options *o, const char *admin, char *text, unsigned 
 		if (n > LIMIT_URL || !plain(word) || o->url_count >= most)
 			o->urls_dropped++;
 		else {
-			o->kinds[o->url_count] = admins(admin, word) ? SERVER_TRUSTED : SERVER_UNTRUSTED;
+			o->kinds[o->url_count] = listed(admin, word) || listed(discovered, word) ? SERVER_TRUSTED
+												 : SERVER_UNTRUSTED;
 			o->urls[o->url_count++] = word;
 		}
 	}
@@ -105,8 +107,8 @@ int options_parse(struct options *o, const char *text, const char *discovered, u
 	memcpy(o->buffer, discovered, strlen(discovered) + 1);
 	urls = o->buffer + strlen(discovered) + 1;
 	memcpy(urls, value, strlen(value) + 1);
-	add_urls(o, admin, o->buffer, MAX_DISCOVERED < most ? MAX_DISCOVERED : most);
-	add_urls(o, admin, urls, most);
+	add_urls(o, admin, discovered, o->buffer, MAX_DISCOVERED < most ? MAX_DISCOVERED : most);
+	add_urls(o, admin, discovered, urls, most);
 	o->traces = flag(find(copy, end, "print-extended-build-trace", 1));
 	o->deduplicate = flag(find(copy, end, "deduplicate", 0));
 	value = find(copy, end, "terminal-columns", 1);

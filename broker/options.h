@@ -11,7 +11,7 @@
 struct options {
 	char *buffer;                      /* owned */
 	const char *urls[LIMIT_SERVERS];   /* substitute servers, in order of preference; no trailing slash */
-	uint8_t kinds[LIMIT_SERVERS];      /* enum server_kind: is it in the admin's list? */
+	uint8_t kinds[LIMIT_SERVERS];      /* enum server_kind: is it the admin's, or found by discover? */
 	unsigned url_count, urls_dropped;  /* how many more there were than LIMIT_SERVERS */
 	int traces;                        /* `@ download-...' lines instead of a progress bar */
 	int deduplicate;

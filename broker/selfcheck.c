@@ -75,7 +75,8 @@ static void url_lines(struct broker *b)
 		if (f != NULL)
 			crew_release(b, f); /* the next one is told another list of servers */
 		b->options.urls[0] = all.urls[i];
-		b->options.kinds[0] = SERVER_UNTRUSTED; /* an index, too: that it has no such page is an answer */
+		/* An index, too: that it has no such page is an answer. */
+		b->options.kinds[0] = all.kinds[i] == SERVER_UNTRUSTED ? SERVER_UNTRUSTED : SERVER_TRUSTED;
 		b->options.url_count = 1;
 		lookup_all(b, paths, 1, LOOKUP_FRESH, on_answer);
 	}

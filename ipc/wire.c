@@ -58,7 +58,7 @@ static const struct shape shapes[] = {
 	{ MSG_OPTION, 0, "OPTION", { S(text, LIMIT_OPTION_KEY), S(text2, LIMIT_OPTION_VALUE), END } },
 	{ MSG_PROBE, 0, "PROBE", { F(U32, id), S(text, LIMIT_URN), S(text2, LIMIT_CID), END } },
 	{ MSG_PROBED, 0, "PROBED", { F(U32, id), F(U8, status), END } },
-	{ MSG_LIAR, 0, "LIAR", { S(text, LIMIT_SOURCE), S(text2, LIMIT_REASON), END } },
+	{ MSG_LIAR, 0, "LIAR", { F(U8, status), S(text, LIMIT_SOURCE), S(text2, LIMIT_REASON), END } },
 	{ MSG_CHECK, 0, "CHECK", { END } },
 	{ MSG_CHECKED, 0, "CHECKED", { F(U8, status), S(text, LIMIT_SOURCE), S(text2, LIMIT_REASON), END } },
 	{ MSG_UNPACK, 0, "UNPACK", { F(U8, method), F(U64, max_bytes), F(U8, window_log), F(U32, dictionary), END } },

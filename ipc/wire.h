@@ -49,6 +49,8 @@ enum wire_type {
 	MSG_CONNECTED = 0x49,
 };
 
+/* What LIAR tells: a source lied; an untrusted URL was refused; one was asked through a proxy. */
+enum liar_status { LIAR_LIED, LIAR_REFUSED, LIAR_BY_NAME };
 enum narinfo_status { NARINFO_FOUND, NARINFO_ABSENT, NARINFO_FAILED, NARINFO_DEAD };
 enum nar_status { NAR_DONE, NAR_FAILED, NAR_EXHAUSTED, NAR_CANCELLED };
 enum server_kind { SERVER_TRUSTED, SERVER_UNTRUSTED, SERVER_INDEX };

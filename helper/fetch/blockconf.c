@@ -83,7 +83,10 @@ blockconf_set(struct blockconf *c, const char *key, const char *value, struct er
 	static const char *const seeds[] = { [SEED_MISSING] = "missing", [SEED_ALL] = "all", [SEED_NONE] = "none" };
 	static const char *const yes_no[] = { "no", "yes" };
 	unsigned which;
+	int guarded = guard_set(&c->guard, key, value, e);
 
+	if (guarded != 0)
+		return guarded > 0 ? 0 : -1;
 	if (strcmp(key, "ipfs") == 0) {
 		c->said_ipfs = 1;
 		return value[0] == '\0' ? 0 : add_source(c, RPC_IPFS, value, e);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (fetch): what narlock.conf says about blocks (OPTION frames), and what is known of the sources for as long
+ * Helper (fetch): what narlock.conf says about blocks and untrusted URLs (OPTION frames), and what is known of the sources for as long
  * as this process lives. */
 #ifndef NARLOCK_FETCH_BLOCKCONF_H
 #define NARLOCK_FETCH_BLOCKCONF_H
@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "helper/fetch/guard.h"
 #include "helper/fetch/url.h"
 #include "helper/ipfs/rpc.h"
 #include "ipc/err.h"
@@ -42,6 +43,7 @@ struct blockconf {
 	uint8_t seed_private;       /* 1: also what came from private addresses or with a password */
 	uint8_t said_ipfs;          /* an `ipfs' line was there */
 	uint8_t default_ipfs;       /* none was: the daemon at the usual address need not be there */
+	struct guard guard;         /* where untrusted URLs may lead */
 	unsigned options;           /* OPTION frames so far */
 	struct block_bad bad[BLOCKCONF_BAD]; /* the first of them */
 	size_t nbad;

@@ -369,7 +369,7 @@ launch(struct flight *fl)
 	default:
 		if (fl->transfer.no_host)
 			bury(fl->fetch, &fl->transfer.url, CURLE_COULDNT_RESOLVE_HOST);
-		else /* a setting: one message for it is enough */
+		else if (!fl->transfer.refused) /* a setting: one message for it is enough */
 			hosts_die(&fl->fetch->hosts, &fl->transfer.url);
 		fail(fl, e.text);
 	}
@@ -438,6 +438,8 @@ on_done(void *owner, CURLcode result)
 		(void)err_set(&e, "%s: a narinfo of more than %d bytes", fl->transfer.url.host,
 		    is_index(fl) ? INDEX_MAX : LIMIT_NARINFO);
 		fail(fl, e.text);
+	} else if (fl->transfer.refused) { /* the host may well be one that others may ask */
+		fail(fl, reason);
 	} else if (result != CURLE_OK && fl->transfer.quiet) {
 		silent(fl, reason);
 	} else if (a->status == 404 || a->status == 410) { /* also when its page was too long or broken */
@@ -554,7 +556,7 @@ start_one(struct fetch *f, struct line *line)
 	if (line->first->big && f->lookups->big >= BIG_PLACES)
 		return 0;
 	/* While its name is not known the server takes none of the flights. */
-	if (!f->settings.http.set && !f->settings.https.set && line->flights == 0 &&
+	if (!f->settings.http.set && !f->settings.https.set && line->flights == 0 && !s->url.untrusted &&
 	    hosts_need(&f->hosts, s->url.host, f->now, &addresses) == HOST_WAITING)
 		return 0;
 	if ((fl = free_flight(f, &e)) == NULL) {

@@ -673,15 +673,19 @@ begin_healing(struct order *o, const struct place *p, const struct blocks_place 
 	const char *urls[BLOCKS_PLACES];
 	uint8_t cap[ERIS_CAP];
 	int allowed = texts != NULL;
+	size_t known = 0;
 
 	urn_to_bytes(cap, &p->cap);
 	for (size_t i = 0; i < n && texts != NULL; i++) {
-		url_text(&places[i].at, texts[i]);
-		urls[i] = texts[i];
+		if (places[i].at.untrusted) /* narlock-heal has no guard: guard.h */
+			continue;
+		url_text(&places[i].at, texts[known]);
+		urls[known] = texts[known];
+		known++;
 		if (!o->fetch->blocks->seed_private && heal_private(o->fetch, &places[i].at))
 			allowed = 0;
 	}
-	heal_begin(o->fetch, cap, urls, texts != NULL ? n : 0, o->nar_size, allowed);
+	heal_begin(o->fetch, cap, urls, known, o->nar_size, allowed);
 	o->healing = 1;
 	o->healed = (size_t)(p - o->places);
 	free(texts);

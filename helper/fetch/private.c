@@ -16,6 +16,7 @@ private_v4(uint32_t a)
 		{ 0x7f000000, 8 },  /* loopback */
 		{ 0xa9fe0000, 16 }, /* link-local */
 		{ 0xac100000, 12 }, /* RFC 1918 */
+		{ 0xa83f8110, 32 }, /* a cloud's metadata, at an address like any other */
 		{ 0xc0000000, 24 }, /* protocol assignments */
 		{ 0xc0a80000, 16 }, /* RFC 1918 */
 		{ 0xc6120000, 15 }, /* benchmarks */
@@ -39,7 +40,9 @@ private_v6(const uint8_t *a)
 		return private_v4(v4);
 	if (memcmp(a, zero, 12) == 0) /* unspecified, loopback, and the old way to write IPv4 addresses */
 		return v4 <= 1 || private_v4(v4);
-	return (a[0] & 0xfe) == 0xfc || (a[0] == 0xfe && (a[1] & 0x80) != 0) || a[0] == 0xff;
+	/* Only 2000::/3 is routed.  In it: Teredo, ORCHID and the like, and 6to4 (any IPv4 address behind it). */
+	return (a[0] & 0xe0) != 0x20 || (a[0] == 0x20 && a[1] == 0x01 && (a[2] & 0xfe) == 0) ||
+	    (a[0] == 0x20 && a[1] == 0x02);
 }
 
 int

@@ -5,7 +5,8 @@
 
 /* private_address(text): 1 for an IPv4 or IPv6 address (without brackets) that the Internet does not
  * route: this machine's own, RFC 1918, RFC 6598, RFC 4193 (ULA), link- and site-local, multicast,
- * reserved; also within IPv4-mapped and NAT64 addresses. 0 for all others, and for what is no address. */
+ * reserved; also within IPv4-mapped and NAT64 addresses; 6to4 and Teredo
+ * altogether; a metadata service at a public address. 0 for all others, and for what is no address. */
 int private_address(const char *text);
 
 /* private_list(text): 1 if any address of a list is private: "[V6],V4,...", as hosts.h has it. */

@@ -91,8 +91,10 @@ on_server(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 	s->kind = m->kind;
 	f->nservers++;
 	wire_copy(text, sizeof text, m->text);
-	if (url_parse(&s->url, text, &why) == 0)
+	if (url_parse(&s->url, text, &why) == 0) {
+		s->url.untrusted = m->kind == SERVER_UNTRUSTED;
 		return 0;
+	}
 	if (strncasecmp(text, "file:", 5) == 0)
 		(void)err_set(&why, "file:// servers are refused: serve the directory with `narlock-eris serve' and "
 		    "use its http:// URL");

@@ -8,6 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "helper/fetch/blockconf.h"
+#include "helper/fetch/serve.h"
 #include "helper/fetch/transfer.h"
 
 /* Idle connections kept for the next item: as many as there can be requests for blocks, or libcurl would close
@@ -23,17 +25,83 @@
 /* The least that libcurl takes. */
 #define UPLOAD_BUFFER 16384L
 
+/* --- Where it may lead ------------------------------------------------------------------------------- */
+
+/* For the audit record, once for each host. */
+static void
+tell(struct transfer *t, enum liar_status status, const char *reason)
+{
+	char where[LIMIT_SOURCE + 1], text[LIMIT_REASON + 1], what[LIMIT_SOURCE + 1];
+	struct wire_msg m = { .type = MSG_LIAR, .status = (uint8_t)status };
+
+	url_source(&t->url, where, sizeof where);
+	(void)snprintf(what, sizeof what, "%u %.60s", status, where);
+	if (!guard_new(&t->fetch->blocks->guard, what))
+		return;
+	wire_copy(text, sizeof text, wire_str(reason));
+	m.text = wire_str(where);
+	m.text2 = wire_str(text);
+	serve_send(t->fetch, &m);
+}
+
+static int
+refuse(struct transfer *t)
+{
+	t->refused = 1;
+	tell(t, LIAR_REFUSED, t->refusal.text);
+	return -1;
+}
+
+/* Before it starts: ADDRESSES are those that libcurl will try, or NULL when the host is an address. */
+static int
+may_start(struct transfer *t, const char *addresses)
+{
+	const struct guard *g = t->url.untrusted ? &t->fetch->blocks->guard : NULL;
+
+	if (g == NULL)
+		return 0;
+	if (guard_name(g, &t->url, t->proxied, &t->refusal) != 0 ||
+	    (!t->proxied && addresses != NULL && guard_list(g, &t->url, addresses, &t->refusal) != 0))
+		return refuse(t);
+	if (t->proxied)
+		tell(t, LIAR_BY_NAME, "named by an untrusted user and asked through a proxy: only its name was checked");
+	return 0;
+}
+
+static int
+guarded(const struct transfer *t)
+{
+	return t->url.untrusted && !t->proxied;
+}
+
+/* The connection stands, and may be one that was made for somebody else. */
+static int
+before_request(void *data, char *address, char *local, int port, int local_port)
+{
+	struct transfer *t = data;
+
+	(void)local;
+	(void)port;
+	(void)local_port;
+	if (!guarded(t) || guard_address(&t->fetch->blocks->guard, &t->url, address, &t->refusal) == 0)
+		return CURL_PREREQFUNC_OK;
+	return (void)refuse(t), CURL_PREREQFUNC_ABORT;
+}
+
 /* The only way to a socket: the flags that the policy names, whatever this version of libcurl would use; TCP, or the
  * unix socket of an IPFS daemon that narlock.conf names. */
 static curl_socket_t
 open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *a)
 {
-	struct fetch *f = data;
+	struct transfer *t = data;
+	struct fetch *f = t->fetch;
 	int type = a->socktype & ~(SOCK_CLOEXEC | SOCK_NONBLOCK), fd; /* newer libcurl wants SOCK_CLOEXEC, too */
 
 	if (purpose != CURLSOCKTYPE_IPCXN || type != SOCK_STREAM ||
 	    (a->family != AF_INET && a->family != AF_INET6 && a->family != AF_UNIX))
 		return CURL_SOCKET_BAD;
+	if (guarded(t) && guard_socket(&f->blocks->guard, &t->url, &a->addr, &t->refusal) != 0)
+		return (void)refuse(t), CURL_SOCKET_BAD;
 	if (a->family == AF_UNIX) /* the one length that the policy knows; the path ends with its NUL */
 		a->addrlen = sizeof(struct sockaddr_un);
 	fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, a->family == AF_UNIX ? 0 : IPPROTO_TCP);
@@ -142,9 +210,11 @@ set_options(CURL *c, struct transfer *t)
 	SET(CURLOPT_WRITEFUNCTION, on_body);
 	SET(CURLOPT_WRITEDATA, t);
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
-	SET(CURLOPT_OPENSOCKETDATA, t->fetch);
+	SET(CURLOPT_OPENSOCKETDATA, t);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
 	SET(CURLOPT_CLOSESOCKETDATA, t->fetch);
+	SET(CURLOPT_PREREQFUNCTION, before_request);
+	SET(CURLOPT_PREREQDATA, t);
 	SET(CURLOPT_BUFFERSIZE, buffers[t->kind]);
 	SET(CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
 	SET(CURLOPT_NOSIGNAL, 1L);
@@ -337,13 +407,19 @@ transfer_ask(struct transfer *t, const struct transfer_request *r, struct curl_s
 	struct fetch *f = t->fetch;
 	const struct proxy *p = proxy_of(t, r);
 	const char *name = p->set ? p->url.host : t->url.host, *addresses = NULL;
-	enum host_state state = on_socket(r) ? HOST_READY : hosts_need(&f->hosts, name, f->now, &addresses);
+	enum host_state state;
 
-	if (state == HOST_WAITING)
+	t->refused = 0;
+	t->proxied = p->set;
+	if (may_start(t, NULL) != 0) /* not even a question for its name */
+		state = HOST_UNKNOWN;
+	else if ((state = on_socket(r) ? HOST_READY : hosts_need(&f->hosts, name, f->now, &addresses)) == HOST_WAITING)
 		return state;
 	clean(t);
 	t->headers = headers;
-	t->no_host = state == HOST_UNKNOWN;
+	t->no_host = state == HOST_UNKNOWN && !t->refused;
+	if (t->refused || may_start(t, addresses) != 0)
+		return (void)err_set(e, "%s", t->refusal.text), HOST_UNKNOWN;
 	if (p->bad)
 		return (void)err_set(e, "the %s proxy is not one that can be used: it has to be http://HOST:PORT",
 		    t->url.https ? "https" : "http"), HOST_UNKNOWN;
@@ -403,6 +479,8 @@ transfer_is_dead(const struct transfer *t, CURLcode result)
 {
 	curl_off_t connected = 0;
 
+	if (t->refused)
+		return 0;
 	switch (result) {
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:
@@ -427,7 +505,9 @@ transfer_reason(const struct transfer *t, CURLcode result, char *buf, size_t siz
 	const char *what = t->error[0] != '\0' ? t->error : curl_easy_strerror(result);
 
 	url_source(&t->url, where, sizeof where);
-	if (result == CURLE_OK)
+	if (t->refused)
+		(void)snprintf(buf, size, "%s", t->refusal.text);
+	else if (result == CURLE_OK)
 		(void)snprintf(buf, size, "%s: HTTP status %d", where, t->answer.status);
 	else if (t->answer.bytes > most_headers(t))
 		(void)snprintf(buf, size, "%s: more than %zu bytes of headers", where, most_headers(t));

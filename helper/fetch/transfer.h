@@ -41,6 +41,8 @@ struct transfer {
 	uint8_t running;
 	uint8_t no_host;             /* transfer_start() failed because there is no such host */
 	uint8_t quiet;               /* not one byte of an answer yet */
+	uint8_t refused;             /* where it would lead it must not go, see guard.h; the reason is in `refusal' */
+	uint8_t proxied;             /* a proxy makes the connection */
 	unsigned redirects;
 	uint64_t active;             /* when the last bytes came (milliseconds); in the future while connecting */
 	size_t ignored;              /* bytes of a body nobody wants */
@@ -48,6 +50,7 @@ struct transfer {
 	struct answer answer;
 	struct curl_slist *resolve, *headers;
 	char error[CURL_ERROR_SIZE];
+	struct err refusal;
 };
 
 /* transfer_multi(e): the one multi handle, with its limits.  NULL on failure. */

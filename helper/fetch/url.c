@@ -246,6 +246,7 @@ url_below(struct url *u, const struct url *base, const char *text, struct err *e
 			return -1;
 		if (u->user[0] == '\0')
 			hand_secrets(u, base);
+		u->untrusted = base->untrusted;
 		return 0;
 	}
 	*u = *base;
@@ -314,6 +315,7 @@ url_redirect(struct url *u, const struct url *from, const char *location, struct
 			return -1;
 		u->user[0] = u->password[0] = '\0';
 		hand_secrets(u, from);
+		u->untrusted = from->untrusted;
 	} else if (redirect_relative(u, from, location, e) != 0) {
 		return -1;
 	}

@@ -16,6 +16,7 @@
  * so the origin that was checked is the origin that is asked. */
 struct url {
 	uint8_t https;
+	uint8_t untrusted;          /* an unprivileged user has named it, or what led here: see guard.h */
 	uint8_t numeric;            /* the host is an address: 4, 6, or 0 for a name */
 	uint16_t port;              /* never 0 */
 	char host[LIMIT_HOST + 1];  /* lower case, without the brackets of an IPv6 address */
@@ -34,8 +35,8 @@ int url_parse(struct url *u, const char *text, struct err *e);
 /* url_scheme(text): the length of the scheme of an absolute URL ("http" of "http://..."), else 0. */
 size_t url_scheme(const char *text);
 
-/* url_below(u, base, text, e): where a narinfo's URL field leads: an absolute URL as it is, anything else
- * appended to the server's URL BASE with one '/' between, as stock Guix does.  User and password of BASE
+/* url_below(u, base, text, e): where a narinfo's URL field leads: an absolute URL as it is (untrusted when BASE is),
+ * anything else appended to the server's URL BASE with one '/' between, as stock Guix does.  User and password of BASE
  * go along to its own origin only.  0 or -1. */
 int url_below(struct url *u, const struct url *base, const char *text, struct err *e);
 

@@ -1362,6 +1362,124 @@ def resolve_garbage(lab):
         assert h.wait() == 1 and h.log
 
 
+# --- URLs that an untrusted user has named -------------------------------------------------------------------
+
+REFUSED, BY_NAME = 1, 2
+
+
+def silence(*servers):
+    """Nobody may even have connected to these."""
+    time.sleep(0.1)
+    for sv in servers:
+        assert not sv.requests and not sv.connections, sv.requests
+
+
+@case
+def untrusted_private(lab):
+    sv, h = lab.server(simple), lab.fetch()
+    urls = [sv.url, "http://localhost:%d" % sv.port, "http://[::ffff:127.0.0.1]:%d" % sv.port, "http://name.example:%d" % sv.port,
+            "http://[::1]:%d" % sv.port, "http://mixed.example:%d" % sv.port, "http://169.254.169.254", "http://[64:ff9b::a00:1]",
+            "http://[2002:a00:1::]", "http://0.0.0.0:%d" % sv.port]
+    resolve = {"name.example": ("127.0.0.1",), "mixed.example": ("203.0.113.9", "::ffff:7f00:1")}
+    h.ready([(u, 1) for u in urls])
+    for i in range(len(urls)):
+        for again in (1, 2):
+            got = h.get(i, hash_part(again), resolve=resolve)
+            assert got[0] == FAILED and "is not a public address (untrusted-urls" in got[3], (urls[i], got)
+    told = [t[1] for t in h.told]
+    assert all(t[0] == REFUSED for t in h.told) and len(told) == len(set(told)) == len(urls), h.told
+    silence(sv)
+    expect_failed_item(*h.nar([(0, 0, "none", "nar/x")], len(NAR))[:0:-1], 2, "is not a public address")
+    silence(sv)
+    good(h)
+
+
+@case
+def untrusted_allowed(lab):
+    one, two, h = lab.server(simple), lab.server(simple), lab.fetch()
+    h.ready([(one.url, 1), (two.url, 1), ("http://name.example:%d" % two.port, 1)],
+            options=[("untrusted-allow", "127.0.0.1:%d" % one.port), ("untrusted-allow", "name.example")])
+    assert h.get(0, hash_part(1))[0] == FOUND
+    assert h.get(1, hash_part(1))[0] == FAILED
+    silence(two)
+    data, frames, end = h.nar([(0, 0, "none", "nar/x")], len(NAR))
+    assert data == NAR and end["status"] == 0, end
+    good(h)
+    h = lab.fetch()
+    h.ready([(one.url, 1)], options=[("untrusted-urls", "allow"), ("untrusted-allow", "127.0.0.0/8")])
+    assert h.get(0, hash_part(1))[0] == FOUND
+    good(h)
+
+
+@case
+def untrusted_modes(lab):
+    sv = lab.server(simple)
+    for options, why in (([("untrusted-urls", "off"), ("untrusted-allow", "127.0.0.1")], "untrusted-urls = off"),
+                         ([("untrusted-urls", "publik"), ("untrusted-allow", "127.0.0.1")], "untrusted-urls = off"),
+                         ([("untrusted-urls", "allow"), ("untrusted-allow", "127.0.0.2")], "is not in untrusted-allow")):
+        h = lab.fetch()
+        h.ready([(sv.url, 1), ("http://x.example:%d" % sv.port, 1), sv.url], options=options)
+        got = h.get(0, hash_part(1))
+        assert got[0] == FAILED and why in got[3], got
+        got = h.get(1, hash_part(1), resolve={"x.example": ("203.0.113.1",)})
+        assert got[0] == FAILED and why in got[3], got
+        assert ("off" in why) == (not hasattr(h, "asked")), "names are asked for"
+        silence(sv)
+        assert h.get(2, hash_part(1))[0] == FOUND, "the admin's server suffers"
+        sv.requests.clear()
+        sv.connections = 0
+        good(h)
+
+
+@case
+def untrusted_leads_elsewhere(lab):
+    inner = lab.server(simple)
+
+    def outer_handler(sv, conn, r):
+        if "redirect" in r.path:
+            return reply(conn, "302 Found", b"", "Location: %s/nar/x" % inner.url)
+        return simple(sv, conn, r)
+    outer, h = lab.server(outer_handler), lab.fetch()
+    h.ready([(outer.url, 1), outer.url, (outer.url + "/redirect", 1)], trust=["127.0.0.1"],
+            options=[("untrusted-allow", "127.0.0.1:%d" % outer.port)])
+    got = h.get(2, hash_part(2))
+    assert got[0] == FAILED and "public address" in got[3], got
+    for url in ("redirect/x", inner.url + "/nar/x"):
+        expect_failed_item(*h.nar([(0, 0, "none", url)], len(NAR))[:0:-1], 2, "is not a public address")
+    silence(inner)
+    for url in ("redirect/x", inner.url + "/nar/x"):  # of the admin's server it is right
+        data, frames, end = h.nar([(1, 0, "none", url)], len(NAR))
+        assert data == NAR, end
+    good(h)
+
+
+@case
+def untrusted_kept_connection(lab):
+    """What was connected for the admin's server does not serve others, and is not closed for them."""
+    sv, h = lab.server(simple), lab.fetch()
+    h.ready(["http://name.example:%d" % sv.port, ("http://name.example:%d/x" % sv.port, 1)])
+    for n in range(1, 6):
+        assert h.get(0, hash_part(n), resolve={"name.example": ("127.0.0.1",)})[0] == FOUND
+        got = h.get(1, hash_part(n), resolve={"name.example": ("127.0.0.1",)})
+        assert got[0] == FAILED and "is not a public address" in got[3], got
+    assert sv.connections == 1 and len(sv.requests) == 5, (sv.connections, sv.requests)
+    good(h)
+
+
+@case
+def untrusted_proxy(lab):
+    px, h = lab.server(proxy_handler), lab.fetch()
+    h.ready([("http://farm.example", 1), ("http://10.0.0.1", 1), ("http://metadata.google.internal", 1), ("http://metadata", 1),
+             ("http://localhost", 1)], http="http://127.0.0.1:%d" % px.port)
+    assert h.get(0, hash_part(1))[0] == FOUND
+    assert h.told == [(BY_NAME, "farm.example", "named by an untrusted user and asked through a proxy: only its name was checked")]
+    for i in range(1, 5):
+        got = h.get(i, hash_part(1))
+        assert got[0] == FAILED and ("not a public address" in got[3] or "local network" in got[3]), got
+    assert len(px.requests) == 1, px.requests
+    good(h)
+
+
 def dns_server(log):
     """A DNS server on 127.0.0.1:53 for names that end in .test."""
     def answer(q, tcp):

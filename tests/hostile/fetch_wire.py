@@ -56,7 +56,7 @@ def decode(b):
     elif t == 0x51:
         m = dict(t="PROBED", id=r.n("I"), status=r.n("B"))
     elif t == 0x53:
-        m = dict(t="LIAR", source=r.s().decode("ascii"), reason=r.s().decode("ascii"))
+        m = dict(t="LIAR", status=r.n("B"), source=r.s().decode("ascii"), reason=r.s().decode("ascii"))
     elif t == 0x55:
         m = dict(t="CHECKED", status=r.n("B"), source=r.s().decode("ascii"), reason=r.s().decode("ascii"))
     elif t == 0x31:
@@ -187,11 +187,14 @@ class Helper:
         assert m["t"] == "SEALED" and m["version"] == 2, m
         return m
 
-    def ready(self, servers=(), trust=(), **settings):
+    def ready(self, servers=(), trust=(), options=(), **settings):
+        """Servers are URLs, or pairs of a URL and its kind."""
         m = self.sealed()
         self.settings(**settings)
         for i, u in enumerate(servers):
-            self.server(i, u)
+            self.server(i, *((u,) if isinstance(u, str) else u))
+        for o in options:
+            self.option(*o)
         for h in trust:
             self.trusthost(h)
         return m
@@ -204,6 +207,8 @@ class Helper:
             if m["t"] == "RESOLVE":
                 self.addresses(m["host"], *(resolve or {}).get(m["host"], ()))
                 self.asked = getattr(self, "asked", []) + [m["host"]]
+            elif m["t"] == "LIAR":
+                self.told = getattr(self, "told", []) + [(m["status"], m["source"], m["reason"])]
             elif m["t"] == "PART":
                 body += m["data"]
             elif m["t"] == "END":

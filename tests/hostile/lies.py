@@ -50,8 +50,8 @@ def probed(status_, id_="$i"):
     return f"send 0051 {id_} {u(status_, 1)}\n"
 
 
-def lied(source, reason=""):
-    return f"send 0053 {text(source)} {text(reason)}\n"
+def lied(source, reason="", status_=0):
+    return f"send 0053 {u(status_, 1)} {text(source)} {text(reason)}\n"
 
 
 def turn(number, lines):
@@ -434,6 +434,26 @@ def sources_that_lied(machine):
     check(m.audit("source-lied")[0]["reason"] == "bad \\ block", f"{m.audit('source-lied')}")
 
 
+def untrusted_urls(machine):
+    """Whose URLs they are, who says so, and what the fetcher tells about them."""
+    m = machine(conf="untrusted-urls = allow\nuntrusted-allow = 127.0.0.1:80\n")
+    item = m.item("wanted")
+    m.liar("fetch", ALIVE + "@12\nshow\n@50\nshow\n@16\n" + lied("one:81", "no public address", 1) +
+           lied("two", "by name", 2) + end(2, "refused by rule"))
+    a = m.agent("substitute", "http://one", options="untrusted-substitute-urls=http://one:81 http://one\n"
+                "untrusted-user-name=mallory\n")
+    check(a.substitute(item) == "not-found", "the reply")
+    check(until(3, lambda: len(shown(a)) >= 4), f"not told: {a.log!r}")
+    check([fields(f, "21s") for f in shown(a)[:2]] == [[0, 1, "http://one:81"], [1, 0, "http://one"]], f"{shown(a)}")
+    check([fields(f, "ss") for f in shown(a)[2:]] == [["untrusted-urls", "allow"], ["untrusted-allow", "127.0.0.1:80"]],
+          f"{shown(a)}")
+    first, second = m.audit("untrusted-refused")[0], m.audit("untrusted-by-name")[0]
+    check((first["source"], first["reason"], second["source"]) == ("one:81", "no public address", "two"), f"{first}")
+    last = m.audit("substitute")[-1]
+    check("refused by rule" in last["reason"], f"{last}")
+    check(all(r.get("claimed_user") == "mallory" for r in m.audit()), f"{m.audit()}")
+
+
 def block_cases():
     def whole(item, m=None, **kw):
         body = gzip.compress(item.data, mtime=0)
@@ -490,6 +510,7 @@ def block_cases():
     yield "probe: not asked for", at_lookup(probed(1), "PROBED that nobody asked for")
     yield "probe: in mid-order", at_order(begin() + probed(1), "PROBED is not allowed")
     yield "lied: sources that lied", sources_that_lied
+    yield "untrusted URLs: told and recorded", untrusted_urls
     yield "lied: too many sources", at_lookup(f"repeat 65 {lied('x', 'y')}" + end(1), "more than 64 sources")
     yield "lied: before it is sealed", at_start("weak\n" + lied("x"), "LIAR is not allowed")
     yield "lied: a source too long", at_lookup(lied("x" * 65), "a field claims 65 bytes")

@@ -132,7 +132,7 @@ static void lines_about_blocks_are_passed_on(void **state)
 {
 	char text[65536] = "", value[LIMIT_OPTION_VALUE + 2];
 	static const char *const keys[] = { "ipfs", "ipfs-gateway", "block-server", "block-timeout", "seed", "seed-private",
-					    "publish-again" };
+					    "publish-again", "untrusted-urls", "untrusted-allow" };
 
 	(void)state;
 	accepted("ipfs =  /ip4/127.0.0.1/tcp/5001 Bearer a b=c \nipfs=\nseed = any thing\neris-index = http://i/x//\n"

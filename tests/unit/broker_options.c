@@ -117,6 +117,19 @@ static void neighbours_count_only_when_the_admin_says_so(void **state)
 }
 
 /* Only what the admin names may be asked to publish something. */
+static void who_asks(void **state)
+{
+	(void)state;
+	parse("a=b\nuntrusted-user-name=alice=\"x\nuser-name=root\n", NULL);
+	assert_string_equal(o.user, "alice=\"x");
+	parse("user-name=root", NULL);
+	assert_string_equal(o.user, "root");
+	parse("untrusted-user-name=0123456789012345678901234567890123456789012345678901234567890123456789\n", NULL);
+	assert_int_equal(strlen(o.user), sizeof o.user - 1);
+	parse("", NULL);
+	assert_string_equal(o.user, "");
+}
+
 static void whose_urls(void **state)
 {
 	static const struct { const char *text, *kinds; } cases[] = {
@@ -127,7 +140,9 @@ static void whose_urls(void **state)
 		{ "substitute-urls=http://a/x\nuntrusted-substitute-urls=http://a http:// http://a/x/y /\n", "UUUU" },
 		{ "untrusted-substitute-urls=http://a https://ci.guix.gnu.org/\n", "UT" }, /* the defaults are the admin's */
 		{ "substitute-urls=\nuntrusted-substitute-urls=http://a https://ci.guix.gnu.org\n", "UU" },
-		{ "substitute-urls=http://a http://n2\ndiscover=true\n", "UTTT" },
+		{ "substitute-urls=http://a http://n2\ndiscover=true\n", "TTTT" },
+		{ "substitute-urls=http://a\nuntrusted-substitute-urls=http://n2/ http://b\ndiscover=true\n", "TTTU" },
+		{ "substitute-urls=http://a\nuntrusted-substitute-urls=http://n2 http://b\n", "UU" },
 	};
 
 	(void)state;
@@ -231,6 +246,7 @@ int main(void)
 		cmocka_unit_test(odd_urls_are_dropped_and_counted),
 		cmocka_unit_test(no_more_urls_than_the_limit),
 		cmocka_unit_test(neighbours_count_only_when_the_admin_says_so),
+		cmocka_unit_test(who_asks),
 		cmocka_unit_test(whose_urls),
 		cmocka_unit_test(fewer_urls_when_indexes_need_room),
 		cmocka_unit_test(flags),

@@ -44,7 +44,7 @@ static const struct message {
 	{ 0x50, "OPTION", "TU", 0, 32, 1024, 0 },
 	{ 0x52, "PROBE", "ITU", 0, 115, 62, 0 },
 	{ 0x51, "PROBED", "Is", 0, 0, 0, 0 },
-	{ 0x53, "LIAR", "TU", 0, 64, 240, 0 },
+	{ 0x53, "LIAR", "sTU", 0, 64, 240, 0 },
 	{ 0x54, "CHECK", "", 0, 0, 0, 0 },
 	{ 0x55, "CHECKED", "sTU", 0, 64, 240, 0 },
 	{ 0x20, "UNPACK", "mMWD", 0, 0, 0, 0 },
