@@ -296,6 +296,7 @@ deb:
 	$(MAKE) deps DEPS='$(DEB_DEPS)'
 	debian/make-packages $(B)/deb
 check-deb: deb
+	$(MAKE) deps DEPS='debootstrap lintian'
 	tests/deb/run $(B)/deb
 
 # --- Installation -------------------------------------------------------------------------------------------------------
