@@ -225,6 +225,9 @@ static int start_up(struct broker *b, const struct arguments *a, struct confinem
 		return -1;
 	make_directories(b, plan.uid, plan.gid);
 	plan.fetch_state = b->fetch_state;
+	for (unsigned i = 0; i < b->conf.option_count; i++)
+		plan.unix_sockets |= strncmp(b->conf.options[i].value, "unix:", 5) == 0 ||
+				     strncmp(b->conf.options[i].value, "/unix/", 6) == 0;
 	if (b->record_fd < 0 && !b->by_hand && strcmp(a->mode, "self-check") != 0)
 		return err_set(e, "%s cannot be used: the references told to the daemon and the nar installed could not be kept "
 			       "together", b->conf.state_directory);

@@ -156,6 +156,8 @@ static void exec_program(const struct spawner_plan *plan, int kind, pid_t spawne
 		env[n++] = ca;
 	if (kind == KIND_FETCH && plan->fetch_state[0] != '\0')
 		env[n++] = state;
+	if (kind == KIND_FETCH && plan->unix_sockets)
+		env[n++] = (char *)(uintptr_t)"NARLOCK_UNIX=1";
 	if (kind == KIND_RESOLVE)
 		env[n++] = (char *)(uintptr_t)"RES_OPTIONS=timeout:3 attempts:2";
 	env[n] = NULL;

@@ -29,6 +29,7 @@ struct spawner_plan {
 	const char *libexec;        /* directory of fetch, unpack, resolve */
 	const char *ca_bundle;      /* told to the fetcher in NARLOCK_CA */
 	const char *fetch_state;    /* told in NARLOCK_FETCH_STATE; "" when there is none */
+	int unix_sockets;           /* the fetcher may open some: NARLOCK_UNIX is set */
 	const char *sockets;        /* directory of fetch.socket and resolve.socket; "": these helpers are started, too */
 	const char *hidden[2];      /* store and state directory: nothing below them is shown in a namespace */
 };

@@ -79,6 +79,7 @@ struct fetch {
 	struct order *order;
 	struct out_frame *out, **out_tail; /* frames that the broker has not taken yet */
 	size_t out_bytes;
+	uint8_t unix_sockets;              /* some may be opened: narlock.conf names one */
 	uint8_t broken;                    /* a frame could not be queued: this is the end */
 };
 

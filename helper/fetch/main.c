@@ -23,6 +23,7 @@
 #include "helper/fetch/journal.h"
 #include "helper/fetch/lookup.h"
 #include "helper/fetch/nar.h"
+#include "helper/fetch/nounix.h"
 #include "helper/fetch/probe.h"
 #include "helper/fetch/serve.h"
 #include "helper/fetch/start.h"
@@ -71,14 +72,17 @@ open_files(struct fetch *f)
 static int
 lock(struct fetch *f, int unit, struct err *e)
 {
-	struct seal_options options = { .policy = POLICY_OF(fetch), .flags = unit ? SEAL_ANY_PARENT : 0, .nofile = FETCH_FILES, .fsize = (uint64_t)JOURNAL_SIZE,
-		.as = MAX_MEMORY };
+	struct seal_options options = { .policy = POLICY_OF(fetch), .flags = unit ? SEAL_ANY_PARENT : 0,
+		.nofile = FETCH_FILES, .fsize = (uint64_t)JOURNAL_SIZE, .as = MAX_MEMORY };
 	struct seal_report report;
 	struct wire_msg m;
 
 	for (int fd = 0; fd < 64; fd++) /* ours, and the wake-up descriptors of libcurl */
 		if (fcntl(fd, F_GETFD) >= 0)
 			options.fds |= 1ULL << fd;
+	f->unix_sockets = getenv("NARLOCK_UNIX") != NULL;
+	if (!f->unix_sockets && nounix_load(e) != 0)
+		return -1;
 	if (seal_process(&options, &report, e) != 0)
 		return -1;
 	seal_message(&report, NULL, &m);

@@ -98,7 +98,7 @@ open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *a)
 	int type = a->socktype & ~(SOCK_CLOEXEC | SOCK_NONBLOCK), fd; /* newer libcurl wants SOCK_CLOEXEC, too */
 
 	if (purpose != CURLSOCKTYPE_IPCXN || type != SOCK_STREAM ||
-	    (a->family != AF_INET && a->family != AF_INET6 && a->family != AF_UNIX))
+	    (a->family != AF_INET && a->family != AF_INET6 && (a->family != AF_UNIX || !f->unix_sockets)))
 		return CURL_SOCKET_BAD;
 	if (guarded(t) && guard_socket(&f->blocks->guard, &t->url, &a->addr, &t->refusal) != 0)
 		return (void)refuse(t), CURL_SOCKET_BAD;

@@ -24,6 +24,7 @@
 #include "helper/common/seal.h"
 #include "helper/eris/block.h"
 #include "helper/eris/urn.h"
+#include "helper/fetch/nounix.h"
 #include "helper/fetch/start.h"
 #include "helper/heal/mend.h"
 #include "helper/heal/net.h"
@@ -246,7 +247,7 @@ resolve_all(struct fetch *f, int journal)
 }
 
 static int
-lock(struct err *e)
+lock(const struct fetch *f, struct err *e)
 {
 	struct seal_options options = { .policy = POLICY_OF(fetch), .flags = SEAL_ANY_PARENT | SEAL_ANY_BOUNDS,
 		.nofile = FETCH_FILES, .fsize = (uint64_t)JOURNAL_SIZE, .as = MAX_MEMORY };
@@ -255,6 +256,8 @@ lock(struct err *e)
 	for (int fd = 0; fd < 64; fd++)
 		if (fcntl(fd, F_GETFD) >= 0)
 			options.fds |= 1ULL << fd;
+	if (!f->unix_sockets && nounix_load(e) != 0)
+		return -1;
 	return seal_process(&options, &report, e);
 }
 
@@ -417,7 +420,9 @@ once(const struct arguments *a, const struct conf *c, const char *file)
 	}
 	(void)setenv("RES_OPTIONS", "timeout:3 attempts:2", 0);
 	resolve_all(f, journal);
-	if (lock(&e) != 0 || (r.net = net_new(f, &e)) == NULL) {
+	for (size_t i = 0; i < f->blocks->nsources; i++)
+		f->unix_sockets |= f->blocks->sources[i].at.socket[0] != '\0';
+	if (lock(f, &e) != 0 || (r.net = net_new(f, &e)) == NULL) {
 		logline("%s", e.text);
 		return EXIT_FAILED;
 	}

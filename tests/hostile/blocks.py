@@ -12,7 +12,7 @@ import glob, multiprocessing, os, random, select, shutil, signal, socket, sys, t
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from fetch_wire import Helper, Gone, hash_part, FOUND, ABSENT, FAILED, DONE, NFAILED, EXHAUSTED, CANCELLED  # noqa: E402
+from fetch_wire import Helper, Gone, environment, hash_part, FOUND, ABSENT, FAILED, DONE, NFAILED, EXHAUSTED, CANCELLED  # noqa: E402
 from fetch_servers import make_certificate, tls_context  # noqa: E402
 from block_servers import *  # noqa: E402,F403
 import block_servers  # noqa: E402
@@ -133,9 +133,9 @@ class Lab:
     def fetch(self, servers=(), options=(), nothing=True, env=None, **settings):
         """NOTHING: no IPFS daemon but those that OPTIONS name."""
         program = os.environ.get("NARLOCK_TEST_FETCH") or os.path.join(PROGRAMS, "fetch")
-        h = Fetch(os.path.abspath(program), env or {})
-        self.fetchers.append(h)
         options = list(options)
+        h = Fetch(os.path.abspath(program), environment(options) if env is None else env)
+        self.fetchers.append(h)
         if nothing and not any(k == "ipfs" for k, _ in options):
             options.insert(0, ("ipfs", ""))
         h.ready2([s if isinstance(s, tuple) else (s.url, 0) for s in servers], options, **settings)
@@ -274,6 +274,15 @@ def alone_unix_socket(lab):
         h = lab.fetch([lab.plain(SMALL)], [("ipfs", form % path)])
         same(h.nar2([lab.cand(SMALL)], len(SMALL.content)), SMALL, missed=0, repaired=0)
         assert len(rpc.asked()) >= len(SMALL.blocks)
+
+
+@case
+def unix_socket_without_leave(lab):
+    """The spawner did not say that narlock.conf names one: it is not contacted, and nobody dies."""
+    rpc = lab.add(Rpc(SMALL.blocks, path=os.path.join(lab.dir, "api")))
+    h = lab.fetch([lab.plain(SMALL)], [("ipfs", "unix:" + os.path.join(lab.dir, "api"))], env={})
+    same(h.nar2([lab.cand(SMALL)], len(SMALL.content)), SMALL)
+    assert not rpc.requests
 
 
 @case

@@ -120,7 +120,7 @@ def free_port():
 
 def check(*options, indexes=(), timeout=15, twice=False, **settings):
     """The outcomes [(status, source, reason)...] and the sum."""
-    h = Helper(os.path.join(PROGRAMS, "fetch"))
+    h = Helper(os.path.join(PROGRAMS, "fetch"), environment(options))
     try:
         h.sealed()
         h.settings(**{"stall": 1000, "connect": 1000, **settings})

@@ -67,6 +67,12 @@ def decode(b):
     return m
 
 
+def environment(options):
+    """What the spawner adds for these (key, value)."""
+    unix = any(v.startswith(("unix:", "/unix/")) for _, v in options)
+    return {"NARLOCK_UNIX": "1"} if unix else {}
+
+
 def hash_part(n):
     """A distinct, valid hash part for a number."""
     digits, out = "0123456789abcdfghijklmnpqrsvwxyz", ""
