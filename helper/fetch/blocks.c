@@ -765,8 +765,9 @@ start_ask(struct blocks *b, const struct sched_ask *s)
 		if (w == NULL || ask_file(b, &b->files[o->at], a) != 0)
 			answer(b, a, SCHED_BUSY, 0, NULL);
 	} else {
-		struct blockpool_ask ask = { .id = s->id, .source = o->at, .timeout_ms = s->timeout_ms,
-			.block_size = b->o.cap.block_size };
+		/* The daemon gives up a little earlier: it says so, and its connection can be used again. */
+		struct blockpool_ask ask = { .id = s->id, .source = o->at,
+			.timeout_ms = s->timeout_ms - s->timeout_ms / 8, .block_size = b->o.cap.block_size };
 
 		memcpy(ask.ref, s->ref, ERIS_REF);
 		blockpool_start(b->fetch, &ask);
@@ -816,7 +817,9 @@ ipfs_answers(const struct blocks *b)
 		if (b->origins[i].from != FROM_IPFS && b->origins[i].from != FROM_GATEWAY)
 			continue;
 		sched_figures(b->sched, i, &s);
-		if (b->origins[i].heard != 0 && (s.health == SCHED_USABLE || (s.health == SCHED_BYPASSED && s.missed > 0)))
+		/* Silence about one root block says no more than that it is missing. */
+		if ((b->origins[i].heard != 0 || s.asked <= AHEAD) &&
+		    (s.health == SCHED_USABLE || (s.health == SCHED_BYPASSED && s.missed > 0)))
 			return 1;
 	}
 	return 0;
