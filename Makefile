@@ -65,8 +65,8 @@ ERIS := $(filter-out %/main.c,$(wildcard helper/eris/*.c))
 IPFS := $(wildcard helper/ipfs/*.c)
 PUBLISH := $(filter-out %/main.c,$(wildcard helper/publish/*.c)) helper/eris/request.c helper/eris/store.c $(ERIS_CODEC) $(IPFS)
 # Small parts of the broker that the command line uses, too: its configuration, its way to give up rights.
-CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/drop.c broker/file.c broker/storepath.c \
-	broker/nixbase32.c
+CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/crypto.c broker/drop.c broker/file.c \
+	broker/storepath.c broker/nixbase32.c
 
 # Sources (main file first), generated sources and libraries of each program.
 PROGRAMS := broker guix fetch unpack resolve narlock narlock-eris narlock-heal narlock-publish
@@ -90,7 +90,7 @@ LIB_unpack := -lzstd -llz -lz
 SRC_resolve := helper/resolve/main.c $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
 LIB_resolve :=
 SRC_narlock := helper/cli/main.c $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
-LIB_narlock := -lcap
+LIB_narlock := -lcap -lgcrypt
 SRC_narlock-eris := helper/eris/main.c $(ERIS) $(IPFS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
 LIB_narlock-eris := -lsodium -lmicrohttpd -pthread
 SRC_narlock-publish := helper/publish/main.c $(PUBLISH) $(IPC) $(PUBLISH_POLICIES:%=$(B)/gen/%.bpf.c)
@@ -229,7 +229,7 @@ FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 FUZZ_LIBS := -lgcrypt -lcap -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -pthread
 # A fuzzer is linked with archives, so that it takes what it needs from any side.
 $(B)/fuzz/lib.a: $(sort $(call obj,$(B)/fuzz,$(IPC) $(BROKER) $(COMMON_HELPER) $(UNPACK) $(ERIS) $(IPFS) helper/fetch/url.c helper/fetch/answer.c \
-		helper/fetch/indextext.c helper/fetch/rank.c helper/fetch/journal.c helper/fetch/siphash.c \
+		helper/cli/auditline.c helper/cli/auditchain.c helper/fetch/indextext.c helper/fetch/rank.c helper/fetch/journal.c helper/fetch/siphash.c \
 		$(BPF)))
 	$(Q)rm -f $@; ar rcs $@ $^
 $(B)/fuzz/bin/%: $(B)/fuzz/tests/fuzz/%.o $(B)/fuzz/lib.a

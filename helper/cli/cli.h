@@ -20,6 +20,7 @@ enum cli_health { CLI_GOOD = 0, CLI_DEGRADED = 1, CLI_UNSAFE = 2 };
 /* The commands.  argv[0] is the command's name; each returns the program's exit code. */
 int get_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
+int audit_main(int argc, char **argv);
 int show_main(int argc, char **argv);
 
 #endif

@@ -17,6 +17,7 @@ static const char help[] =
     "\n"
     "  get STORE-PATH DEST    fetch one store item into DEST, by the way guix-daemon takes\n"
     "  doctor                 check the configuration and every layer of the sandbox\n"
+    "  audit [FILE...]        read, sum up and verify the audit log\n"
     "  policy [PROCESS]       print the system calls that a process may make\n"
     "  substitute ...         run the broker, as guix-daemon does\n"
     "\n"
@@ -43,6 +44,7 @@ static const struct command {
 	{ "substitute", substitute_main },
 	{ "get", get_main },
 	{ "doctor", doctor_main },
+	{ "audit", audit_main },
 	{ "policy", show_main },
 };
 
