@@ -161,6 +161,7 @@ finish(struct worker *w, unsigned i, const struct eris_pair *pair)
 	}
 	r->response = good ? present(w, c, &s->job, data, &r->status) : missing(w, &s->job, &r->status);
 	r->slot = -1;
+	w->resumed = 1;
 	MHD_resume_connection(c);
 }
 

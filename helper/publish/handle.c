@@ -63,7 +63,7 @@ is_nar(const char *path)
 
 /* Any file of the cache that is a nar by its name: percent signs are decoded by the library. */
 static enum MHD_Result
-nar(struct worker *w, struct MHD_Connection *c, const char *url)
+nar(struct worker *w, struct MHD_Connection *c, const char *url, struct request *r)
 {
 	char path[LIMIT_PATH];
 
@@ -82,6 +82,8 @@ nar(struct worker *w, struct MHD_Connection *c, const char *url)
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
 			return reply_say(c, MHD_HTTP_SERVICE_UNAVAILABLE, "Too many files are open.\n");
 	}
+	if (info_file(path, url + 1, strlen(url + 1), 0, 0) == 0 && waits_for_nar(w, c, r, path))
+		return MHD_YES;
 	shared_add(w->counts, COUNT_NAR_MISSING, 1);
 	return reply_say(c, MHD_HTTP_NOT_FOUND, "There is no such nar.\n");
 }
@@ -176,7 +178,7 @@ get(struct worker *w, struct MHD_Connection *c, const char *url, struct request 
 	if (strcmp(url, BLOCK_PATH) == 0)
 		return blocks_ask(w, c, r);
 	if (part != NULL)
-		return infos_narinfo(w, c, part);
+		return infos_narinfo(w, c, part, r);
 	if (strncmp(url, ERIS_PATH, sizeof ERIS_PATH - 1) == 0 && strlen(url) == sizeof ERIS_PATH - 1 + 32)
 		return infos_eris(w, c, url + sizeof ERIS_PATH - 1);
 	if (strcmp(url, "/nix-cache-info") == 0)
@@ -189,7 +191,7 @@ get(struct worker *w, struct MHD_Connection *c, const char *url, struct request 
 		return health(w, c);
 	if (strncmp(url, AGAIN_STATUS, sizeof AGAIN_STATUS - 1) == 0)
 		return again_status(w, c, url + sizeof AGAIN_STATUS - 1);
-	return nar(w, c, url);
+	return nar(w, c, url, r);
 }
 
 enum MHD_Result

@@ -172,7 +172,7 @@ send_part(struct worker *w, struct MHD_Connection *c, const char *part, const ch
 }
 
 enum MHD_Result
-infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part)
+infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part, struct request *r)
 {
 	int64_t hash = catalog_hash(part);
 	struct kept_info *k = &w->infos[(uint64_t)hash % WORKER_INFOS];
@@ -185,6 +185,8 @@ infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part)
 
 		if (rc < 0)
 			return reply_say(c, MHD_HTTP_SERVICE_UNAVAILABLE, "The index cannot be read.\n");
+		if (rc == 0 && waits_for_narinfo(w, c, r, part))
+			return MHD_YES;
 		if (rc == 0 || k->response == NULL)
 			return absent(w, c);
 	}

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): nars into IPFS daemons. */
 #include <curl/curl.h>
-#include <netdb.h>
 #include <poll.h>
 #include <sodium.h>
 #include <sqlite3.h>
@@ -14,6 +13,7 @@
 
 #include "helper/ipfs/manifest.h"
 #include "helper/ipfs/rpc.h"
+#include "helper/publish/dial.h"
 #include "helper/publish/feed.h"
 #include "helper/publish/info.h"
 #include "helper/publish/push.h"
@@ -109,49 +109,10 @@ ask_record(struct push *p, sqlite3_stmt *s, const struct daemon *d, uint32_t nar
 
 /* --- Daemons ------------------------------------------------------------------------------------------------------ */
 
-/* The addresses of a host, for libcurl: no name is looked up later. */
 static int
 resolve(struct daemon *d, struct err *e)
 {
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
-	struct addrinfo *list = NULL, *a;
-	char host[256], entry[1024], *colon;
-	const char *from = strstr(d->source.base, "://"), *port = "80";
-	size_t n;
-	int rc;
-
-	if (d->source.socket[0] != '\0')
-		return 0;
-	if (strncmp(d->source.base, "http://", 7) != 0)
-		return err_set(e, "ipfs %s: only http:// and unix: (a daemon belongs on this machine, or behind a tunnel)",
-		    d->name);
-	from += 3;
-	n = strcspn(from, "/");
-	if (n >= sizeof host)
-		return err_set(e, "ipfs %s: the name is too long", d->name);
-	memcpy(host, from, n);
-	host[n] = '\0';
-	if (host[0] == '[')
-		return 0; /* an address */
-	colon = strchr(host, ':');
-	if (colon != NULL) {
-		*colon = '\0';
-		port = colon + 1;
-	}
-	rc = getaddrinfo(host, port, &hints, &list);
-	if (rc != 0)
-		return err_set(e, "ipfs %s: %s", d->name, gai_strerror(rc));
-	n = (size_t)snprintf(entry, sizeof entry, "%s:%s:", host, port);
-	for (a = list; a != NULL; a = a->ai_next) {
-		char number[80];
-
-		if (getnameinfo(a->ai_addr, a->ai_addrlen, number, sizeof number, NULL, 0, NI_NUMERICHOST) == 0 &&
-		    n + strlen(number) + 4 < sizeof entry)
-			n += (size_t)sprintf(entry + n, "%s%s", entry[n - 1] == ':' ? "" : ",", number);
-	}
-	freeaddrinfo(list);
-	d->resolve = curl_slist_append(NULL, entry);
-	return d->resolve == NULL ? err_set(e, "out of memory") : 0;
+	return d->source.socket[0] != '\0' ? 0 : dial_resolve("ipfs", d->source.base, &d->resolve, e);
 }
 
 static int

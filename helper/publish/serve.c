@@ -26,6 +26,7 @@
 #include "helper/publish/push.h"
 #include "helper/publish/serve.h"
 #include "helper/publish/tool.h"
+#include "helper/publish/upstream.h"
 #include "helper/publish/watch.h"
 #include "helper/publish/web.h"
 
@@ -40,9 +41,9 @@
 /* What a child says with its exit status. */
 enum { EXIT_DAMAGED = 3 };
 
-enum role { ROLE_WEB, ROLE_INDEX, ROLE_NET, ROLES };
+enum role { ROLE_WEB, ROLE_INDEX, ROLE_NET, ROLE_UP, ROLES };
 
-static const char *const role_names[ROLES] = { "web", "index", "IPFS" };
+static const char *const role_names[ROLES] = { "web", "index", "IPFS", "upstream" };
 
 union address {
 	struct sockaddr any;
@@ -59,6 +60,8 @@ struct serve {
 	struct serve_options *o;
 	struct shared *shared;
 	int cache, wrong[2];   /* web, index */
+	int up_web[POOL_MAX], up_net[POOL_MAX]; /* of the newest generation: web threads, upstream */
+	unsigned ups;
 	int sockets[CONF_LISTEN];
 	unsigned nsockets;
 	struct child children[CHILDREN];
@@ -240,21 +243,30 @@ web_ready(void *ctx, struct err *e)
 	    confine_calls(POLICY_OF(publish), descriptors(&s->o->conf), e);
 }
 
+static void
+close_all(const int *fds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		close(fds[i]);
+}
+
 static int
 run_web(struct serve *s, const char *index, struct err *e)
 {
-	const struct web_options o = { &s->o->conf, s->shared, s->cache, index, s->wrong[0], -1, s->sockets,
+	const struct web_options o = { &s->o->conf, s->shared, s->cache, index, s->wrong[0],
+	    s->ups > 0 ? s->up_web : NULL, s->sockets,
 	    s->nsockets, &stop };
 
 	close(s->wrong[1]);
+	close_all(s->up_net, s->ups);
 	return web_run(&o, web_ready, s, e);
 }
 
 static int
 run_index(struct serve *s, const char *index, struct err *e)
 {
-	for (unsigned i = 0; i < s->nsockets; i++)
-		close(s->sockets[i]);
+	close_all(s->sockets, s->nsockets);
+	close_all(s->up_net, s->ups);
 	close(s->wrong[0]);
 	/* Blocks are wanted at once, the index can wait. */
 	setpriority(PRIO_PROCESS, 0, 10);
@@ -269,8 +281,8 @@ run_net(struct serve *s, struct err *e)
 	struct push *p;
 	int rc = -1;
 
-	for (unsigned i = 0; i < s->nsockets; i++)
-		close(s->sockets[i]);
+	close_all(s->sockets, s->nsockets);
+	close_all(s->up_net, s->ups);
 	close(s->wrong[1]);
 	setpriority(PRIO_PROCESS, 0, 10);
 	p = push_new(&s->o->conf, s->cache, s->shared, s->wrong[0], &stop, e);
@@ -278,6 +290,23 @@ run_net(struct serve *s, struct err *e)
 	    confine_calls(POLICY_OF(publish_net), 256, e) == 0 && push_open(p, e) == 0)
 		rc = push_serve(p, e);
 	push_free(p);
+	return rc;
+}
+
+static int
+run_up(struct serve *s, struct err *e)
+{
+	struct upstream *u;
+	int rc = -1;
+
+	close_all(s->sockets, s->nsockets);
+	close(s->wrong[0]);
+	close(s->wrong[1]);
+	u = upstream_new(&s->o->conf, e);
+	if (u != NULL && confine_files(&s->o->conf, NULL, 1, e) == 0 &&
+	    confine_calls(POLICY_OF(publish_net), 256, e) == 0)
+		rc = upstream_run(u, s->up_net, s->ups, &stop, e);
+	upstream_free(u);
 	return rc;
 }
 
@@ -299,10 +328,34 @@ run_child(struct serve *s, enum role role, pid_t parent)
 		_exit(1);
 	if (tool_index_path(&s->o->conf, index, &e) > 0)
 		rc = role == ROLE_WEB ? run_web(s, index, &e) : role == ROLE_INDEX ? run_index(s, index, &e) :
-		    run_net(s, &e);
+		    role == ROLE_NET ? run_net(s, &e) : run_up(s, &e);
 	if (rc != 0)
 		fprintf(stderr, "narlock-publish: %s: %s\n", role_names[role], e.text);
 	_exit(rc == 0 ? 0 : e.code == CATALOG_DAMAGED ? EXIT_DAMAGED : 1);
+}
+
+/* Sockets between the threads of a new web server and its upstream process. */
+static void
+open_ups(struct serve *s)
+{
+	close_all(s->up_net, s->ups);
+	s->ups = 0;
+	if (s->o->conf.upstream[0] == '\0')
+		return;
+	for (; s->ups < s->o->conf.threads; s->ups++) {
+		int pair[2];
+
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
+			/* All or none. */
+			close_all(s->up_web, s->ups);
+			close_all(s->up_net, s->ups);
+			s->ups = 0;
+			fputs("narlock-publish: no sockets for the upstream process\n", stderr);
+			return;
+		}
+		s->up_web[s->ups] = pair[0];
+		s->up_net[s->ups] = pair[1];
+	}
 }
 
 static void
@@ -312,8 +365,10 @@ start(struct serve *s, enum role role)
 	unsigned i = 0;
 
 	s->start_at[role] = 0;
-	if (role == ROLE_NET && s->o->conf.ipfses == 0)
+	if ((role == ROLE_NET && s->o->conf.ipfses == 0) || (role == ROLE_UP && s->ups == 0))
 		return;
+	if (role == ROLE_WEB)
+		open_ups(s);
 	while (i < CHILDREN && s->children[i].pid != 0)
 		i++;
 	fflush(NULL);
@@ -327,6 +382,11 @@ start(struct serve *s, enum role role)
 	}
 	s->children[i] = (struct child){ pid, role };
 	s->current[role] = pid;
+	if (role != ROLE_WEB)
+		return;
+	/* Their other ends: the upstream process sees when the last thread has left.  It belongs to this generation. */
+	close_all(s->up_web, s->ups);
+	start(s, ROLE_UP);
 }
 
 /* A damaged index is no reason to stop: it is begun again.  The web server has it open, too. */

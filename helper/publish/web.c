@@ -182,6 +182,10 @@ worker_free(struct worker *w)
 {
 	if (w == NULL)
 		return;
+	/* The library wants nobody to be left waiting. */
+	for (unsigned i = 0; i < WORKER_WAITS; i++)
+		if (w->waits[i].connection != NULL)
+			MHD_resume_connection(w->waits[i].connection);
 	for (unsigned i = 0; i < w->ndaemons; i++)
 		MHD_stop_daemon(w->daemons[i]);
 	for (unsigned i = 0; i < WORKER_INFOS; i++)
@@ -228,6 +232,7 @@ worker_new(struct web *web, unsigned i, struct err *e)
 	w->limiter = web->limiter;
 	w->again = web->again;
 	w->now = milliseconds();
+	w->up = o->up == NULL ? -1 : o->up[i];
 	w->place = place_new(o->cache, o->index, o->wrong, e);
 	for (unsigned s = 0; s < o->nsockets && w->place != NULL; s++) {
 		w->daemons[s] = start_daemon(w, o->sockets[s], web->n * o->nsockets);
@@ -261,19 +266,31 @@ close_slow(struct worker *w)
 static void
 turn(struct worker *w)
 {
-	struct pollfd p[CONF_LISTEN];
+	struct pollfd p[CONF_LISTEN + 1];
+	int several = w->ndaemons > 1 || w->up >= 0, wait = w->resumed ? 0 : TURN_MS;
 
-	if (w->ndaemons > 1) {
-		for (unsigned i = 0; i < w->ndaemons; i++)
+	w->resumed = 0;
+
+	if (several) {
+		for (unsigned i = 0; i < w->ndaemons; i++) {
+			MHD_UNSIGNED_LONG_LONG soon;
+
+			/* A request that was read together with the one before it: nothing comes that would wake us up. */
+			if (MHD_get_timeout(w->daemons[i], &soon) == MHD_YES && soon < TURN_MS && (int)soon < wait)
+				wait = (int)soon;
 			p[i] = (struct pollfd){ .events = POLLIN, .fd = MHD_get_daemon_info(w->daemons[i],
 			    MHD_DAEMON_INFO_EPOLL_FD)->listen_fd };
-		poll(p, w->ndaemons, TURN_MS);
+		}
+		p[w->ndaemons] = (struct pollfd){ .events = POLLIN, .fd = w->up };
+		poll(p, w->ndaemons + 1, wait);
 	}
 	for (unsigned i = 0; i < w->ndaemons; i++) {
-		MHD_run_wait(w->daemons[i], w->ndaemons == 1 ? TURN_MS : 0);
+		MHD_run_wait(w->daemons[i], several ? 0 : TURN_MS);
 		w->now = milliseconds();
 	}
 	blocks_encode(w);
+	if (w->up >= 0)
+		waits_look(w);
 }
 
 struct start {

@@ -15,7 +15,7 @@ struct web_options {
 	int cache;                    /* directory */
 	const char *index;            /* path of the index */
 	int wrong;                    /* socket that takes numbers of nars to be read again */
-	int net;                      /* socket to the process that asks the upstream, or -1 */
+	const int *up;                /* for each thread a socket to the process that asks the upstream; or NULL */
 	const int *sockets;           /* that listen; non-blocking */
 	unsigned nsockets;
 	const volatile sig_atomic_t *stop;

@@ -9,12 +9,17 @@
 #include <netinet/in.h>
 
 #include "helper/publish/place.h"
+#include "helper/publish/upstream.h"
 #include "helper/publish/web.h"
 
 /* Blocks that are encoded together: requests that came at the same time, four at once in the processor. */
 #define WORKER_BATCH 64
 /* Answers with narinfos that are kept for a second. */
 #define WORKER_INFOS 4096
+/* Requests that wait for the upstream, items that it has promised, and the longest message from it. */
+#define WORKER_WAITS 256
+#define WORKER_PROMISES 1024
+#define WORKER_MESSAGE (UPSTREAM_BODY + 64)
 
 union address {
 	struct sockaddr any;
@@ -37,6 +42,18 @@ struct request {
 	unsigned status;
 	size_t body;                   /* bytes of a body that nobody wanted */
 	int limited;
+	int waited;                    /* for the upstream: it does so once */
+};
+
+/* A request that waits for the upstream. */
+struct wait {
+	struct MHD_Connection *connection; /* NULL: free */
+	struct request *request;
+	int64_t until; /* milliseconds */
+	int is_nar;    /* 1: for the file `path'; 0: for the answer `ticket' */
+	uint32_t ticket;
+	int64_t hash;
+	char path[LIMIT_PATH];
 };
 
 struct slot {
@@ -62,9 +79,18 @@ struct worker {
 	struct conn *conns;
 	int64_t now; /* milliseconds, monotonic: at the beginning of this turn */
 	unsigned slots; /* in use */
+	int resumed; /* connections have been woken up since the library was called */
 	struct slot slot[WORKER_BATCH];
 	uint8_t *data; /* WORKER_BATCH blocks */
 	struct kept_info infos[WORKER_INFOS];
+	int up; /* socket to the process that asks the upstream, or -1 */
+	uint32_t tickets;
+	struct wait waits[WORKER_WAITS];
+	unsigned promised;
+	struct {
+		int64_t hash, until;
+	} promises[WORKER_PROMISES];
+	char message[WORKER_MESSAGE];
 };
 
 /* --- reply.c ---------------------------------------------------------------------------------------------------- */
@@ -100,8 +126,17 @@ void blocks_encode(struct worker *w);
 
 /* --- infos.c ---------------------------------------------------------------------------------------------------- */
 
-enum MHD_Result infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part);
+enum MHD_Result infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part, struct request *r);
 enum MHD_Result infos_eris(struct worker *w, struct MHD_Connection *c, const char *part);
+
+/* --- waits.c ---------------------------------------------------------------------------------------------------- */
+
+/* The upstream is asked for a narinfo; or a nar at PATH is waited for, because it has promised it.  1: the connection
+ * waits; 0: there is nothing to wait for. */
+int waits_for_narinfo(struct worker *w, struct MHD_Connection *c, struct request *r, const char *part);
+int waits_for_nar(struct worker *w, struct MHD_Connection *c, struct request *r, const char *path);
+/* Wake up what has waited long enough. */
+void waits_look(struct worker *w);
 
 /* --- again.c ---------------------------------------------------------------------------------------------------- */
 

@@ -789,6 +789,88 @@ def push_and_forget(top, cache):
     return s
 
 
+# --- Upstream -----------------------------------------------------------------------------------------------------------------
+
+class Upstream(Daemon):
+    """A guix publish that bakes what is asked for."""
+
+    def __init__(self, cache):
+        self.cache, self.known = cache, {}
+        super().__init__()
+
+    def serve(self, c):
+        f = c.makefile("rb")
+        try:
+            while (line := f.readline()):
+                while f.readline().strip():
+                    pass
+                part = line.split()[1].decode()[1:33]
+                self.requests.append((line.split()[1].decode(), {}))
+                what = self.known.get(part, "absent")
+                if what == "hangs":
+                    time.sleep(30)
+                status, headers, body = {"absent": (404, "Cache-Control: max-age=7\r\n", b"Resource not found"),
+                    "large": (404, "Cache-Control: max-age=300\r\nX-Baking: 1\r\n", b"We're baking it"),
+                    "error": (500, "Cache-Control: max-age=9999\r\n", b"oops"),
+                    "endless": (200, "Content-Type: application/x-nix-narinfo\r\n", b"x" * 2_000_000)}.get(what, (200,
+                    "Cache-Control: max-age=300\r\n", b""))
+                if status == 200 and not body:
+                    body = f"StorePath: /gnu/store/{what}\nURL: nar/zstd/{what}\n".encode()
+                    threading.Timer(1.5, self.cache.write, (what, random.Random(5).randbytes(90000))).start()
+                c.sendall(f"HTTP/1.1 {status} x\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        except OSError:
+            pass
+        c.close()
+
+
+@case
+def upstream(top, cache):
+    cache.add(1, 1000)
+    up = Upstream(cache)
+    s = Server(top, cache, "--upstream", up.url + "/", "--negative-ttl", "99")
+    r = random.Random(4)
+    items = {what: "".join(r.choice(DIGITS) for _ in range(32)) + "-" + what
+        for what in ("small", "large", "error", "endless", "hangs", "absent")}
+    for what, item in items.items():
+        up.known[item[:32]] = item if what == "small" else what
+    path = {what: f"/{item[:32]}.narinfo" for what, item in items.items()}
+    status, headers, body = s.get(path["small"])
+    assert status == 200 and headers["Cache-Control"] == "max-age=300" and items["small"].encode() in body and b"ERIS" not in body
+    # Its nar is not baked yet: whoever asks waits for it.
+    status, headers, body = s.get("/nar/zstd/" + items["small"])
+    assert status == 200 and len(body) == 90000
+    until(lambda: s.urn(items["small"]))
+    status, headers, _ = s.get(path["large"])
+    assert status == 404 and headers["X-Baking"] == "1" and headers["Cache-Control"] == "max-age=300"
+    status, headers, _ = s.get(path["absent"])
+    assert status == 404 and headers["Cache-Control"] == "max-age=7" and "X-Baking" not in headers
+    for what in ("error", "endless"):
+        status, headers, _ = s.get(path[what])
+        assert status == 404 and "Cache-Control" not in headers, (what, headers)
+    begin = time.monotonic()
+    assert s.get("/nar/zstd/" + items["large"])[0] == 404 and time.monotonic() - begin < 2       # it promised nothing
+    # One that hangs holds nobody else up.
+    waiting = threading.Thread(target=lambda: s.get(path["hangs"]))
+    waiting.start()
+    begin = time.monotonic()
+    assert s.get("/healthz")[0] == 200 and s.get(path["absent"])[0] == 404 and time.monotonic() - begin < 2
+    waiting.join(20)
+    assert not waiting.is_alive()
+    # A thousand questions at once, and one of them of our own.
+    one = "".join(f"GET /{''.join(r.choice(DIGITS) for _ in range(32))}.narinfo HTTP/1.1\r\nHost: x\r\n\r\n" for _ in range(1000))
+    got = s.raw((one + "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").encode(), 20)
+    assert got.count(b"HTTP/1.1 404") == 1000 and got.count(b"HTTP/1.1 200") == 1, got.count(b"HTTP/1.1 404")
+    for bad in ("../" * 10, "%0d%0aX:%20y" + "a" * 20, "e" * 32):
+        assert s.get(f"/{bad}.narinfo")[0] in (400, 404)
+    assert not any(".." in p or "eeee" in p for p, _ in up.requests)
+    # Nobody there any more.
+    up.listener.close()
+    s.process.send_signal(signal.SIGHUP)
+    time.sleep(2)
+    assert s.get("/healthz")[0] == 200
+    return s
+
+
 # --- Operation --------------------------------------------------------------------------------------------------------------
 
 @case
