@@ -301,7 +301,7 @@ check-deb: deb
 
 # --- Installation -------------------------------------------------------------------------------------------------------
 
-install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf $(UNITS:%=$(B)/share/systemd/%)
+install: all $(B)/share/systemd/narlock-audit.service $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf $(UNITS:%=$(B)/share/systemd/%)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR)/trace $(DESTDIR)$(SYSCONFDIR)/narlock \
 		$(DESTDIR)$(DATADIR)/man/man8 $(DESTDIR)$(DATADIR)/man/man5 $(DESTDIR)$(DATADIR)/man/man1 \
 		$(DESTDIR)$(DATADIR)/narlock/policy $(DESTDIR)$(DATADIR)/narlock/guix $(DESTDIR)$(PREFIX)/lib/systemd/system \
@@ -321,6 +321,8 @@ install: all $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/na
 	install -m 644 $(B)/share/guix/narlock-heal.scm $(DESTDIR)$(DATADIR)/narlock/guix/
 	install -m 644 policy/sysusers.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
 	install -m 644 policy/tmpfiles.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
+	install -m 644 $(B)/share/systemd/narlock-audit.service policy/systemd/narlock-audit.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -D -m 644 policy/logrotate.d/narlock $(DESTDIR)$(SYSCONFDIR)/logrotate.d/narlock
 	[ -e $(DESTDIR)$(SYSCONFDIR)/narlock/narlock-publish.conf ] || \
 		install -m 644 $(B)/share/narlock-publish.conf $(DESTDIR)$(SYSCONFDIR)/narlock/narlock-publish.conf
 	[ -e $(DESTDIR)$(SYSCONFDIR)/narlock/narlock.conf ] || \
@@ -337,6 +339,8 @@ uninstall:
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/narlock-heal.service $(DESTDIR)$(PREFIX)/lib/systemd/system/narlock-heal.timer \
 		$(DESTDIR)$(DATADIR)/man/man1/narlock-eris.1 \
 		$(DESTDIR)$(DATADIR)/man/man5/narlock.conf.5 $(DESTDIR)$(PREFIX)/lib/sysusers.d/narlock.conf \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/narlock-audit.service $(DESTDIR)$(PREFIX)/lib/systemd/system/narlock-audit.timer \
+		$(DESTDIR)$(SYSCONFDIR)/logrotate.d/narlock \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/narlock.conf $(UNITS:%=$(DESTDIR)$(PREFIX)/lib/systemd/system/%)
 
 clean:
