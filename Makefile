@@ -83,7 +83,7 @@ HEAL := $(filter-out %/main.c,$(wildcard helper/heal/*.c)) $(FETCH) $(IPFS) $(ER
 SRC_narlock-heal := helper/heal/main.c $(HEAL)
 UNITS := narlock-fetch.socket narlock-fetch@.service narlock-resolve.socket narlock-resolve@.service
 PUBLISH_FILES := $(B)/share/narlock-publish.8 $(B)/share/narlock-publish.conf $(B)/share/systemd/narlock-publish.service
-HEAL_FILES := $(B)/share/narlock-heal.8 $(B)/share/systemd/narlock-heal.service $(B)/share/guix/narlock-heal.scm
+HEAL_FILES := $(B)/share/narlock-heal.8 $(B)/share/systemd/narlock-heal.service
 LIB_narlock-heal := -lcurl -lcrypto -lssl -lsodium -lcap
 SRC_unpack := helper/unpack/main.c $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
 LIB_unpack := -lzstd -llz -lz
@@ -304,7 +304,7 @@ check-deb: deb
 install: all $(B)/share/systemd/narlock-audit.service $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf $(UNITS:%=$(B)/share/systemd/%)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR)/trace $(DESTDIR)$(SYSCONFDIR)/narlock \
 		$(DESTDIR)$(DATADIR)/man/man8 $(DESTDIR)$(DATADIR)/man/man5 $(DESTDIR)$(DATADIR)/man/man1 \
-		$(DESTDIR)$(DATADIR)/narlock/policy $(DESTDIR)$(DATADIR)/narlock/guix $(DESTDIR)$(PREFIX)/lib/systemd/system \
+		$(DESTDIR)$(DATADIR)/narlock/policy $(DESTDIR)$(PREFIX)/lib/systemd/system \
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d $(DESTDIR)$(PREFIX)/lib/sysusers.d \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 	install -m 755 $(B)/bin/narlock $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(B)/bin/narlock-heal $(DESTDIR)$(BINDIR)/
@@ -318,7 +318,6 @@ install: all $(B)/share/systemd/narlock-audit.service $(B)/share/narlock.conf $(
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d/
 	install -m 644 $(B)/share/systemd/narlock-publish.service policy/systemd/narlock-publish.socket $(B)/share/systemd/narlock-heal.service policy/systemd/narlock-heal.timer \
 		$(UNITS:%=$(B)/share/systemd/%) $(DESTDIR)$(PREFIX)/lib/systemd/system/
-	install -m 644 $(B)/share/guix/narlock-heal.scm $(DESTDIR)$(DATADIR)/narlock/guix/
 	install -m 644 policy/sysusers.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
 	install -m 644 policy/tmpfiles.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
 	install -m 644 $(B)/share/systemd/narlock-audit.service policy/systemd/narlock-audit.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/
