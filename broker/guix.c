@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "broker/conf.h"
@@ -91,22 +93,46 @@ static void exec_self_check(void)
 	_exit(EXIT_CANNOT_RUN);
 }
 
-/* Exit 0 (good) and 1 (degraded, but all that is required is there) are for the broker. */
-static bool self_check_passes(void)
+/* Exit 0 (good) and 1 (degraded, but all that is required is there) are for the broker.  *STATUS: waitpid's. */
+static bool self_check_passes(int *status)
 {
 	pid_t pid;
-	int status;
 
+	*status = -1;
 	signal(SIGCHLD, SIG_DFL); /* an ignored one, inherited, would hide the child's end from us */
 	pid = fork();
 	if (pid < 0)
 		return false;
 	if (pid == 0)
 		exec_self_check();
-	while (waitpid(pid, &status, 0) < 0)
+	while (waitpid(pid, status, 0) < 0)
 		if (errno != EINTR)
 			return false;
-	return WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 1);
+	return WIFEXITED(*status) && (WEXITSTATUS(*status) == 0 || WEXITSTATUS(*status) == 1);
+}
+
+/* Every fallback has a record.  The broker may not even run, so it is written here: to the audit log (without
+ * the chain, which needs libgcrypt; `narlock audit --verify' notes each) and to syslog, which has other owners. */
+static void audit_fallback(const struct conf *s, int status)
+{
+	int fd = s->audit_log[0] == '\0' ? -1 :
+	    open(s->audit_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0640);
+	time_t now = time(NULL);
+	char when[32] = "";
+	struct tm tm;
+
+	if (gmtime_r(&now, &tm) != NULL)
+		(void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S.000Z", &tm);
+	if (fd >= 0) {
+		dprintf(fd, "{\"time\":\"%s\",\"session\":\"%ld\",\"mode\":\"wrapper\",\"event\":\"fallback-to-stock\","
+		    "\"reason\":\"the self-check ended with wait status %u\",\"unchained\":true}\n", when, (long)getpid(),
+		    (unsigned)status & 0xffff);
+		close(fd);
+	}
+	openlog("narlock", LOG_PID, LOG_AUTH);
+	syslog(LOG_ALERT, "fallback-to-stock: guix substitute runs without a sandbox (self-check: wait status %d)",
+	    status);
+	closelog();
 }
 
 static int run_broker(char **argv)
@@ -123,13 +149,15 @@ int main(int argc, char **argv)
 {
 	static struct conf conf;
 	struct err e;
+	int status;
 
 	/* What is wrong in the file is for the broker to say; of one that others could write nothing counts. */
 	conf_defaults(&conf, "");
 	(void)conf_read(&conf, PATH_CONF, &e);
 	if (argc < 2 || strcmp(argv[1], "substitute") != 0)
 		return run_real_guix(&conf, argv);
-	if (conf.fallback_stock && !self_check_passes()) {
+	if (conf.fallback_stock && !self_check_passes(&status)) {
+		audit_fallback(&conf, status);
 		dprintf(STDERR_FILENO, "narlock: the self-check failed: running the stock `guix substitute'"
 		    " WITHOUT a sandbox, as `fallback = stock' in %s says (see `narlock doctor')\n", PATH_CONF);
 		return run_real_guix(&conf, argv);

@@ -427,9 +427,13 @@ auditchain_line(struct auditchain *c, const char *line, size_t len, int complete
 		return 0;
 	}
 	if (!read_parts(&p, l)) {
-		if (c->count > 0 && !auditline_true(l, "unchained"))
+		if (auditline_true(l, "unchained") && auditline_is(auditline_text(l, "event"), "fallback-to-stock"))
+			say(c, AUDITCHAIN_NOTE, c->file, c->line, "the stock substituter was run, by the word of the wrapper (without a "
+			    "chain; syslog has it, too)");
+		else if (c->count > 0)
 			say(c, AUDITCHAIN_CHANGED, c->file, c->line, "a record without a chain: inserted");
-		c->unchained++;
+		else
+			c->unchained++;
 		return 0;
 	}
 	if (c->first[0] == '\0' && when.at != NULL)
@@ -498,6 +502,6 @@ auditchain_end(struct auditchain *c)
 		say(c, AUDITCHAIN_NOTE, 0, 0, "%llu records are chained in their process only (LOG.head was locked or not there)",
 		    (unsigned long long)c->unjoined);
 	if (c->unchained > 0)
-		say(c, AUDITCHAIN_NOTE, 0, 0, "%llu records have no chain (an older narlock, or the wrapper's word that the stock "
-		    "substituter was run)", (unsigned long long)c->unchained);
+		say(c, AUDITCHAIN_NOTE, 0, 0, "%llu records at the beginning have no chain (an older narlock)",
+		    (unsigned long long)c->unchained);
 }

@@ -212,8 +212,12 @@ reordered_and_inserted(void **state)
 	(void)snprintf(forged, sizeof forged, "{\"time\":\"2026-11-22T00:00:00.000Z\",\"event\":\"x\"}");
 	VERIFY(0, 1, 2, 3, 4, 10, 5, 6, 7, 8, 9);
 	expect(AUDITCHAIN_CHANGED, "a record without a chain: inserted");
+	(void)snprintf(forged, sizeof forged, "{\"time\":\"2026-11-22T00:00:00.000Z\",\"event\":\"fallback-to-stock\",\"unchained\":true}");
+	VERIFY(0, 1, 2, 3, 4, 10, 5, 6, 7, 8, 9);
+	expect(AUDITCHAIN_NOTE, "one:6 the stock substituter was run");
+	(void)snprintf(forged, sizeof forged, "{\"time\":\"2026-11-22T00:00:00.000Z\",\"event\":\"x\"}");
 	VERIFY(10, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9); /* an older narlock wrote it */
-	expect(AUDITCHAIN_NOTE, "1 records have no chain");
+	expect(AUDITCHAIN_NOTE, "1 records at the beginning have no chain");
 }
 
 static void

@@ -108,7 +108,7 @@ echo "guix = /nonexistent/guix" >"$conf"
 check "a configured guix that is missing is an error" 127 $?
 
 # A file that others can write is not read.
-printf 'guix = %s\nfallback = stock\n' "$work/bin/guix" >"$conf"
+printf 'guix = %s\nfallback = stock\naudit-log = %s/audit.log\n' "$work/bin/guix" "$work" >"$conf"
 chmod 666 "$conf"
 check "a writable configuration decides nothing" "broker" \
 	"$(SELF_CHECK=2 run "$wrapper" substitute --query | cut -d: -f1)"
@@ -121,8 +121,15 @@ check "fallback, self-check unsafe" \
 	"guix: [$wrapper] [substitute] [--query] MARK=a b=c fds 0 1 2 4" \
 	"$(SELF_CHECK=2 run "$wrapper" substitute --query 2>/dev/null)"
 check "and one line says so" 1 "$(SELF_CHECK=2 run "$wrapper" substitute 2>&1 >/dev/null | grep -c 'WITHOUT')"
+rm -f "$work/audit.log"
+SELF_CHECK=2 run "$wrapper" substitute >/dev/null 2>&1
+check "and a record" 1 "$(grep -c '"event":"fallback-to-stock","reason":"the self-check ended with wait status 512","unchained":true}$' \
+	"$work/audit.log")"
+SELF_CHECK=0 run "$wrapper" substitute >/dev/null 2>&1
+check "none without" 1 "$(wc -l <"$work/audit.log")"
 mv "$work/libexec/broker" "$work/libexec/gone"
 check "fallback, no broker" "guix" "$(run "$wrapper" substitute 2>/dev/null | cut -d: -f1)"
+check "recorded, too" 2 "$(wc -l <"$work/audit.log")"
 mv "$work/libexec/gone" "$work/libexec/broker"
 for value in none yes Stock 'stock please'; do
 	printf 'guix = %s\nfallback = %s\n' "$work/bin/guix" "$value" >"$conf"
