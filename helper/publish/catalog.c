@@ -17,7 +17,7 @@
 
 enum query {
 	Q_FIND, Q_NODE, Q_NAR, Q_NARS_OF, Q_NEXT, Q_NEXT_WANTED, Q_INFO, Q_NEXT_INFO, Q_TOTAL_INFO, Q_TOTAL_NAR, Q_PAGES,
-	Q_BEGIN, Q_COMMIT, Q_ROLLBACK, Q_BY_PATH, Q_ADD_NAR, Q_CHANGE, Q_STATE, Q_READY, Q_ADD_INFO, Q_ADD_NODE, Q_ADD_KEY,
+	Q_BEGIN, Q_HOLD, Q_COMMIT, Q_ROLLBACK, Q_BY_PATH, Q_ADD_NAR, Q_CHANGE, Q_STATE, Q_READY, Q_ADD_INFO, Q_ADD_NODE, Q_ADD_KEY,
 	Q_NODES_OF, Q_DROP_KEYS, Q_DROP_NODES, Q_DROP_NAR, Q_DROP_INFO, QUERIES
 };
 
@@ -37,6 +37,7 @@ static const char *const queries[QUERIES] = {
 	    "sum(CASE state WHEN 2 THEN size/32768+1+(size/32768+511)/512 ELSE 0 END) FROM nar",
 	[Q_PAGES] = "SELECT page_count*page_size FROM pragma_page_count(),pragma_page_size()",
 	[Q_BEGIN] = "BEGIN IMMEDIATE",
+	[Q_HOLD] = "BEGIN",
 	[Q_COMMIT] = "COMMIT",
 	[Q_ROLLBACK] = "ROLLBACK",
 	[Q_BY_PATH] = NAR_COLUMNS "WHERE hash=?1 AND path=?2",
@@ -372,6 +373,19 @@ int
 catalog_next_info(struct catalog *c, int64_t after, struct catalog_info *info, struct err *e)
 {
 	return one_info(c, Q_NEXT_INFO, after, info, e);
+}
+
+void
+catalog_hold(struct catalog *c)
+{
+	run(c, get(c, Q_HOLD), NULL);
+}
+
+void
+catalog_release(struct catalog *c)
+{
+	if (!sqlite3_get_autocommit(c->db) && run(c, get(c, Q_COMMIT), NULL) != 0)
+		catalog_rollback(c);
 }
 
 int

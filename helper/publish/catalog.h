@@ -85,6 +85,11 @@ int catalog_next(struct catalog *c, uint32_t after, int wanted, struct catalog_n
 int catalog_info(struct catalog *c, int64_t hash, struct catalog_info *info, struct err *e);
 int catalog_next_info(struct catalog *c, int64_t after, struct catalog_info *info, struct err *e);
 
+/* catalog_hold(c), catalog_release(c): questions between these two are answered from one state of the index, and are faster:
+ * it is locked and looked at once.  For some milliseconds only: the log grows meanwhile. */
+void catalog_hold(struct catalog *c);
+void catalog_release(struct catalog *c);
+
 struct catalog_totals {
 	uint64_t infos, nars, ready, bytes, ready_bytes, blocks, file; /* FILE: bytes of the index */
 };

@@ -10,7 +10,7 @@
 #include "helper/publish/catalog.h"
 
 /* Nars that are kept open, and for how many milliseconds without another look at their names. */
-#define PLACE_OPEN 128
+#define PLACE_OPEN 512
 #define PLACE_FRESH_MS 5000
 
 struct place;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): the web server: connections and threads. */
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -160,6 +161,10 @@ on_request(void *ctx, struct MHD_Connection *c, const char *url, const char *met
 		shared_add(w->counts, COUNT_LIMITED, 1);
 		return reply_say(c, MHD_HTTP_TOO_MANY_REQUESTS, "Too many requests from your address.\n");
 	}
+	if (!w->holding) {
+		catalog_hold(place_catalog(w->place));
+		w->holding = 1;
+	}
 	return handle_request(w, c, url, method, r);
 }
 
@@ -289,6 +294,10 @@ turn(struct worker *w)
 		w->now = milliseconds();
 	}
 	blocks_encode(w);
+	if (w->holding) {
+		catalog_release(place_catalog(w->place));
+		w->holding = 0;
+	}
 	if (w->up >= 0)
 		waits_look(w);
 }
@@ -385,6 +394,8 @@ web_run(const struct web_options *o, int (*ready)(void *ctx, struct err *e), voi
 	struct web web = { .o = o, .n = o->conf->threads };
 	int rc = 0;
 
+	/* Blocks come and go: memory is not given back to the kernel each time. */
+	mallopt(M_TRIM_THRESHOLD, 16 << 20);
 	if (o->conf->requests_per_second > 0 &&
 	    (web.limiter = limiter_new(o->conf->requests_per_second, o->conf->burst)) == NULL)
 		return err_set(e, "out of memory");

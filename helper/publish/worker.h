@@ -79,6 +79,7 @@ struct worker {
 	struct conn *conns;
 	int64_t now; /* milliseconds, monotonic: at the beginning of this turn */
 	unsigned slots; /* in use */
+	int holding; /* one state of the index, until the end of this turn */
 	int resumed; /* connections have been woken up since the library was called */
 	struct slot slot[WORKER_BATCH];
 	uint8_t *data; /* WORKER_BATCH blocks */
