@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch, heal): what a process that makes requests needs before the lock, and the time. */
+#include <malloc.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,6 +17,21 @@ has_word(const char *text, const char *word)
 	return text != NULL && strncmp(text, word, strlen(word)) == 0;
 }
 
+/* Longest line of a header. */
+#define LINE 16384
+
+/* libcurl keeps a line of a header until it has its end, up to 100 KiB of it, in a piece of memory that doubles;
+ * hundreds of answers come at a time, and libcurl does not tell how long such a line has become.  So a piece of that
+ * size does not grow: the request ends, as without memory.  All else that libcurl makes longer it makes so at once
+ * (what it holds while a transfer pauses, a form that is sent). */
+static void *
+grow(void *piece, size_t size)
+{
+	if (piece != NULL && size > LINE && malloc_usable_size(piece) >= LINE)
+		return NULL;
+	return realloc(piece, size);
+}
+
 /* Whatever these libraries open, ask or create once, they do now. */
 int
 start_libraries(struct fetch *f, struct err *e)
@@ -26,7 +43,7 @@ start_libraries(struct fetch *f, struct err *e)
 
 	tzset();
 	(void)localtime_r(&now, &tm);
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, free, grow, strdup, calloc) != CURLE_OK)
 		return err_set(e, "libcurl does not start");
 	if (!has_word(curl_version_info(CURLVERSION_NOW)->ssl_version, "OpenSSL"))
 		return err_set(e, "libcurl does not use OpenSSL");

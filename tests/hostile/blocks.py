@@ -969,16 +969,22 @@ def long_error(ask, out, block, wait):
 
 
 memory_of("half_blocks", half_block)
-def long_line(ask, out, block, wait):
+
+
+def long_line(n):
     """One line, which libcurl hands over only when it is whole."""
-    out.raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Long: " % len(block) + b"h" * 95000)
-    wait(ask, out, block)
-    return out.raw(b"\r\n\r\n" + block) or True
+    def f(ask, out, block, wait):
+        out.raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Long: " % len(block) + b"h" * n)
+        wait(ask, out, block)
+        return out.raw(b"\r\n\r\n" + block) or True
+    return f
 
 
-# libcurl keeps up to 100 KiB of a line that has no end, in a buffer that doubles, and shows nothing of it: sources that
-# have gained a window of 256 requests before can have that much of each.
-memory_of("long_lines", long_line, 96 * 1024)
+# By itself libcurl keeps up to 100 KiB of a line that has no end, in a buffer that doubles: sources that have gained a
+# window of 256 requests before could have that much of each.
+memory_of("long_lines", long_line(95000))
+memory_of("half_lines", long_line(32000))
+memory_of("whole_lines", long_line(16000))
 memory_of("long_heads", long_head)
 memory_of("long_trailers", long_trailer)
 memory_of("long_errors", long_error)
