@@ -73,6 +73,7 @@ present(struct worker *w, struct MHD_Connection *c, const struct place_job *job,
 	r = MHD_create_response_from_buffer((size_t)length, data + offset, MHD_RESPMEM_MUST_COPY);
 	if (r != NULL)
 		reply_describe(r, *status, "application/octet-stream", tag, FOREVER, offset, length, ERIS_LARGE);
+	reply_size(c, length);
 	shared_add(w->counts, COUNT_BLOCK, 1);
 	shared_add(w->counts, COUNT_BLOCK_BYTES, length);
 	return r;

@@ -47,6 +47,7 @@ send_nar(struct worker *w, struct MHD_Connection *c, int fd, const struct stat *
 		    size);
 		MHD_add_response_header(r, MHD_HTTP_HEADER_LAST_MODIFIED, date);
 	}
+	reply_size(c, length);
 	shared_add(w->counts, COUNT_NAR, 1);
 	shared_add(w->counts, COUNT_NAR_BYTES, length);
 	return reply_send(c, status, r);
@@ -99,6 +100,7 @@ text(struct worker *w, struct MHD_Connection *c, const char *type, const char *d
 	} body = { .in = data };
 	struct MHD_Response *r = MHD_create_response_from_buffer(len, body.out, MHD_RESPMEM_MUST_COPY);
 
+	reply_size(c, len);
 	shared_add(w->counts, COUNT_OTHER, 1);
 	if (r != NULL) {
 		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);

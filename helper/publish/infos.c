@@ -133,6 +133,7 @@ keep(struct worker *w, struct kept_info *k, const char *part)
 			reply_describe(k->response, MHD_HTTP_OK, NARINFO, k->tag, reply_age(age, w->o->conf->ttl), 0, n, n);
 			MHD_add_response_header(k->response, MHD_HTTP_HEADER_LAST_MODIFIED, k->date);
 			k->hash = catalog_hash(part);
+			k->size = n;
 			k->until = w->now + KEPT_MS;
 		}
 	}
@@ -195,7 +196,8 @@ infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part, stru
 	shared_add(w->counts, COUNT_NARINFO, 1);
 	if (MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_RANGE) != NULL)
 		return send_part(w, c, part, k->tag);
-	return MHD_queue_response(c, MHD_HTTP_OK, k->response);
+	reply_size(c, k->size);
+	return reply_queue(c, MHD_HTTP_OK, k->response);
 }
 
 enum MHD_Result
@@ -225,6 +227,7 @@ infos_eris(struct worker *w, struct MHD_Connection *c, const char *part)
 			rc = reply_unsatisfiable(c, n);
 		else {
 			shared_add(w->counts, COUNT_ERIS, 1);
+			reply_size(c, length);
 			r = MHD_create_response_from_buffer((size_t)length, out + offset, MHD_RESPMEM_MUST_COPY);
 			if (r != NULL)
 				reply_describe(r, status, "text/plain; charset=utf-8", tag, NULL, offset, length, n);

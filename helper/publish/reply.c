@@ -7,6 +7,33 @@
 #include "helper/eris/request.h"
 #include "helper/publish/worker.h"
 
+static struct conn *
+conn_of(struct MHD_Connection *c)
+{
+	const union MHD_ConnectionInfo *i = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return i == NULL ? NULL : i->socket_context;
+}
+
+void
+reply_size(struct MHD_Connection *c, uint64_t size)
+{
+	struct conn *n = conn_of(c);
+
+	if (n != NULL)
+		n->size = size;
+}
+
+enum MHD_Result
+reply_queue(struct MHD_Connection *c, unsigned status, struct MHD_Response *r)
+{
+	struct conn *n = conn_of(c);
+
+	if (n != NULL)
+		n->status = status;
+	return MHD_queue_response(c, status, r);
+}
+
 enum MHD_Result
 reply_send(struct MHD_Connection *c, unsigned status, struct MHD_Response *r)
 {
@@ -14,7 +41,7 @@ reply_send(struct MHD_Connection *c, unsigned status, struct MHD_Response *r)
 
 	if (r == NULL)
 		return MHD_NO; /* closes the connection: out of memory */
-	rc = MHD_queue_response(c, status, r);
+	rc = reply_queue(c, status, r);
 	MHD_destroy_response(r);
 	return rc;
 }
@@ -29,6 +56,7 @@ reply_say(struct MHD_Connection *c, unsigned status, const char *text)
 	} body = { .in = text };
 	struct MHD_Response *r = MHD_create_response_from_buffer(strlen(text), body.out, MHD_RESPMEM_PERSISTENT);
 
+	reply_size(c, strlen(text));
 	if (r != NULL) {
 		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, "text/plain; charset=utf-8");
 		if (status == MHD_HTTP_METHOD_NOT_ALLOWED)

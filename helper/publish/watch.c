@@ -161,7 +161,7 @@ loop(struct watch *w, const volatile sig_atomic_t *stop, struct err *e)
 {
 	struct build_options o = { w->scan.catalog, w->scan.cache, w->conf->index_threads, stop, TURN, 0 };
 	struct pollfd p[2] = { { w->wrong, POLLIN, 0 }, { w->inotify, POLLIN, 0 } };
-	int64_t next = 0, told = -TELL;
+	int64_t next = 0, tell_at = 0;
 	int rc = 0, changed = 1;
 
 	while (!*stop && rc == 0) {
@@ -181,9 +181,12 @@ loop(struct watch *w, const volatile sig_atomic_t *stop, struct err *e)
 			w->shared->reindexed += r.changed;
 			changed |= r.nars + r.gone + r.unusable > 0 || w->scan.changed + w->scan.gone > 0;
 			w->scan.changed = w->scan.gone = 0;
-			if (changed && seconds() - told >= TELL) {
+			if (changed && seconds() >= tell_at) {
+				int64_t began = seconds();
+
 				rc = tell(w, e);
-				told = seconds();
+				/* A large index is counted less often. */
+				tell_at = seconds() + TELL + 60 * (seconds() - began);
 				changed = 0;
 			}
 		}

@@ -88,7 +88,6 @@ on_completed(void *ctx, struct MHD_Connection *connection, void **state, enum MH
 	struct request *r = *state;
 	struct conn *n = conn_of(connection);
 
-	(void)code;
 	if (n != NULL) {
 		n->busy = 0;
 		n->since = w->now;
@@ -100,22 +99,33 @@ on_completed(void *ctx, struct MHD_Connection *connection, void **state, enum MH
 	/* A request that ends while it waits for its block. */
 	if (r->slot >= 0)
 		w->slot[r->slot].request = NULL;
+	if (r->log != NULL)
+		fprintf(stderr, "access: %s %u %llu%s\n", r->log, n == NULL ? 0 : n->status,
+		    n == NULL ? 0 : (unsigned long long)n->size, code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (cut off)");
+	if (n != NULL)
+		n->size = n->status = 0;
+	free(r->log);
 	free(r);
 	*state = NULL;
 }
 
-static void
-log_access(struct MHD_Connection *c, const char *method, const char *url)
+/* "ADDRESS METHOD PATH", to be freed; what comes from the client has no control character in it. */
+static char *
+describe(struct MHD_Connection *c, const char *method, const char *url)
 {
 	const union MHD_ConnectionInfo *i = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-	char host[INET6_ADDRSTRLEN] = "-";
+	char host[INET6_ADDRSTRLEN] = "-", text[512];
 
 	if (i != NULL && i->client_addr->sa_family == AF_INET)
 		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)i->client_addr)->sin_addr, host, sizeof host);
 	else if (i != NULL && i->client_addr->sa_family == AF_INET6)
 		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)i->client_addr)->sin6_addr, host,
 		    sizeof host);
-	fprintf(stderr, "access: %s %.8s %.200s\n", host, method, url);
+	snprintf(text, sizeof text, "%s %.8s %.400s", host, method, url);
+	for (char *at = text; *at != '\0'; at++)
+		if ((unsigned char)*at < 0x20 || *at == 0x7f)
+			*at = '?';
+	return strdup(text);
 }
 
 static int
@@ -144,7 +154,7 @@ on_request(void *ctx, struct MHD_Connection *c, const char *url, const char *met
 		r->slot = -1;
 		r->limited = !may_ask(w, c);
 		if (w->o->conf->access_log)
-			log_access(c, method, url);
+			r->log = describe(c, method, url);
 		return MHD_YES;
 	}
 	if (*body_len != 0) {
@@ -156,7 +166,7 @@ on_request(void *ctx, struct MHD_Connection *c, const char *url, const char *met
 	if (n != NULL)
 		n->busy = 1;
 	if (r->response != NULL)
-		return MHD_queue_response(c, r->status, r->response);
+		return reply_queue(c, r->status, r->response);
 	if (r->limited) {
 		shared_add(w->counts, COUNT_LIMITED, 1);
 		return reply_say(c, MHD_HTTP_TOO_MANY_REQUESTS, "Too many requests from your address.\n");

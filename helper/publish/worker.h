@@ -33,6 +33,8 @@ struct conn {
 	int fd;
 	int64_t since; /* milliseconds: when it began to be our turn to wait for a request */
 	int busy;      /* a request is being answered */
+	unsigned status; /* of the last answer, and its bytes: for the access log */
+	uint64_t size;
 };
 
 /* One request. */
@@ -41,6 +43,7 @@ struct request {
 	struct MHD_Response *response; /* when it is ready */
 	unsigned status;
 	size_t body;                   /* bytes of a body that nobody wanted */
+	char *log;                     /* for the access log, or NULL */
 	int limited;
 	int waited;                    /* for the upstream: it does so once */
 };
@@ -65,6 +68,7 @@ struct slot {
 struct kept_info {
 	int64_t hash, until; /* milliseconds */
 	struct MHD_Response *response;
+	size_t size;
 	char tag[24];
 	char date[40];
 };
@@ -96,6 +100,10 @@ struct worker {
 
 /* --- reply.c ---------------------------------------------------------------------------------------------------- */
 
+/* All answers go this way.  reply_size(): how many bytes of body are in the next one, for the access log. */
+void reply_size(struct MHD_Connection *c, uint64_t size);
+enum MHD_Result reply_queue(struct MHD_Connection *c, unsigned status, struct MHD_Response *r);
+/* The same, and R is done with. */
 enum MHD_Result reply_send(struct MHD_Connection *c, unsigned status, struct MHD_Response *r);
 /* A few words; TEXT is static. */
 enum MHD_Result reply_say(struct MHD_Connection *c, unsigned status, const char *text);

@@ -900,6 +900,25 @@ def unit_exposure(top, cache):
 
 
 @case
+def access_log(top, cache):
+    item = cache.add(1, 1000)
+    s = Server(top, cache)
+    s.get(f"/nar/zstd/{item}")
+    assert "access:" not in s.text()
+    s.process.send_signal(signal.SIGTERM)
+    s.end()
+    s = Server(top, cache, "--access-log", "yes")
+    s.get(f"/nar/zstd/{item}", {"Range": "bytes=0-9"})
+    s.block(s.refs(item)[0])
+    s.raw(b"GET /a%0ab%1b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    until(lambda: f"access: 127.0.0.1 GET /nar/zstd/{item} 206 10\n" in s.text())
+    until(lambda: "access: 127.0.0.1 GET /uri-res/N2R 200 32768\n" in s.text())
+    until(lambda: "access: 127.0.0.1 GET /a" in s.text())
+    assert "\x1b" not in s.text() and "\nb" not in s.text()
+    return s
+
+
+@case
 def refuses_root(top, cache):
     if os.geteuid() != 0:
         raise Skip("only root can try")
