@@ -51,7 +51,7 @@ POLICIES := broker fetch unpack resolve eris
 PUBLISH_POLICIES := publish publish_index publish_net
 BPF := $(POLICIES:%=$(B)/gen/%.bpf.c)
 TRAP := $(POLICIES:%=$(B)/gen/%.trap.c)
-TEXT := $(POLICIES:%=$(B)/gen/%.text.c)
+TEXT := $(POLICIES:%=$(B)/gen/%.text.c) $(PUBLISH_POLICIES:%=$(B)/gen/%.text.c)
 
 IPC := $(wildcard ipc/*.c) policy/policy.c policy/landlock.c
 BROKER := $(filter-out broker/main.c broker/guix.c,$(wildcard broker/*.c))
@@ -89,12 +89,21 @@ SRC_unpack := helper/unpack/main.c $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/un
 LIB_unpack := -lzstd -llz -lz
 SRC_resolve := helper/resolve/main.c $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
 LIB_resolve :=
-SRC_narlock := helper/cli/main.c $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
+SRC_narlock := helper/cli/main.c $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT) $(B)/gen/facts.c
 LIB_narlock := -lcap -lgcrypt
 SRC_narlock-eris := helper/eris/main.c $(ERIS) $(IPFS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
 LIB_narlock-eris := -lsodium -lmicrohttpd -pthread
 SRC_narlock-publish := helper/publish/main.c $(PUBLISH) $(IPC) $(PUBLISH_POLICIES:%=$(B)/gen/%.bpf.c)
 LIB_narlock-publish := -lsodium -lmicrohttpd -lsqlite3 -lcurl -pthread
+
+# What `narlock policy' says of each process, from its program and its sources.
+FACTS := broker spawner fetch resolve unpack eris publish publish_index
+PROGRAM_broker := broker
+PROGRAM_spawner := broker
+PROGRAM_eris := narlock-eris
+PROGRAM_publish := narlock-publish
+PROGRAM_publish_index := narlock-publish
+SRC_spawner := broker/spawner.c broker/drop.c
 
 obj = $(patsubst %.c,$(1)/%.o,$(patsubst $(B)/%,%,$(2)))
 
@@ -117,6 +126,15 @@ $(B)/gen/%.bpf.c $(B)/gen/%.trap.c $(B)/gen/%.text.c: policy/%.policy $(B)/mkpol
 	@mkdir -p $(@D)
 	$(call say,POLICY)
 	$(Q)$(B)/mkpolicy $< $(B)/gen/$*
+
+define facts_of # process, program, sources
+$(B)/gen/$(1).facts: policy/mkfacts policy/processes $(B)/bin/$(2)
+	@mkdir -p $$(@D)
+	$(Q)policy/mkfacts $(1) $(B)/bin/$(2) $(filter-out $(B)/%,$(3)) >$$@
+endef
+$(foreach f,$(FACTS),$(eval $(call facts_of,$(f),$(or $(PROGRAM_$(f)),$(f)),$(or $(SRC_$(f)),$(SRC_$(PROGRAM_$(f)))))))
+$(B)/gen/facts.c: $(FACTS:%=$(B)/gen/%.facts)
+	$(Q)policy/mkfacts --c $^ >$@
 
 # --- Objects and programs ---------------------------------------------------------------------------------------
 
@@ -177,7 +195,7 @@ TEST_unpack := $(UNPACK) $(COMMON_HELPER) $(IPC) $(B)/gen/unpack.bpf.c
 TEST_resolve := $(RESOLVE) $(COMMON_HELPER) $(IPC) $(B)/gen/resolve.bpf.c
 TEST_eris := $(ERIS) $(IPFS) $(COMMON_HELPER) $(IPC) $(B)/gen/eris.bpf.c
 TEST_ipfs := $(TEST_eris)
-TEST_cli := $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT)
+TEST_cli := $(CLI) $(COMMON_HELPER) $(IPC) $(BPF) $(TEXT) $(B)/gen/facts.c
 TEST_publish := $(PUBLISH) $(IPC) $(PUBLISH_POLICIES:%=$(B)/gen/%.bpf.c)
 TEST_LIBS := -lcmocka -lgcrypt -lcap -lseccomp -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -lsqlite3 -pthread
 
@@ -194,7 +212,7 @@ endef
 $(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/obj,-pie)))
 $(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/asan,$(SANITIZE))))
 
-unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(B)/bin/narlock-heal
+unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy $(B)/bin/narlock $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(B)/bin/narlock-heal
 	tests/run-units '$(B)/obj/tests' $(UNIT_SCRIPTS)
 asan: $(UNIT:%=$(B)/asan/tests/%) $(B)/mkpolicy
 	tests/run-units '$(B)/asan/tests'

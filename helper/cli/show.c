@@ -5,28 +5,50 @@
 #include <string.h>
 
 #include "helper/cli/cli.h"
+#include "helper/cli/facts.h"
 #include "policy/policy.h"
 
 static const char help[] =
     "Usage: narlock policy [PROCESS] [--pfc]\n"
     "\n"
-    "Print the system call policy that is compiled into PROCESS (broker, fetch, resolve, unpack; without a\n"
-    "name: all), or with --pfc the rules that libseccomp made of it.\n";
+    "Print what PROCESS (broker, spawner, fetch, resolve, unpack, eris, publish, publish_index; without a name: all)\n"
+    "runs as: uid, capabilities, namespaces, Landlock rules, limits, libraries, lines of code; and the system calls\n"
+    "that are compiled into it, with their reasons; or with --pfc the rules that libseccomp made of these.\n";
 
-static const struct policy_text *const texts[] = {
-	&policy_text_broker,
-	&policy_text_eris,
-	&policy_text_fetch,
-	&policy_text_resolve,
-	&policy_text_unpack,
+/* Without a filter: NULL. */
+static const struct process {
+	const char *name;
+	const struct policy_text *text;
+} processes[] = {
+	{ "broker", &policy_text_broker },
+	{ "spawner", NULL },
+	{ "fetch", &policy_text_fetch },
+	{ "resolve", &policy_text_resolve },
+	{ "unpack", &policy_text_unpack },
+	{ "eris", &policy_text_eris },
+	{ "publish", &policy_text_publish },
+	{ "publish_index", &policy_text_publish_index },
 };
 
-static int print(const struct policy_text *text, int pfc)
+static int print_facts(const char *name)
 {
+	size_t n = strlen(name);
+
+	for (const char *const *line = facts; *line != NULL; line++)
+		if (strncmp(*line, name, n) == 0 && (*line)[n] == ' ' && printf("# %s\n", *line + n + 1) < 0)
+			return CLI_OTHER;
+	return CLI_OK;
+}
+
+static int print(const struct process *p, int pfc)
+{
+	const struct policy_text *text = p->text;
 	const char *const *line;
 
-	if (printf("# %s\n", text->name) < 0)
+	if (printf("# %s\n", p->name) < 0 || (!pfc && print_facts(p->name) != CLI_OK))
 		return CLI_OTHER;
+	if (text == NULL)
+		return putchar('\n') < 0 ? CLI_OTHER : CLI_OK;
 	for (line = pfc ? text->pfc : text->source; *line != NULL; line++)
 		if (puts(*line) < 0)
 			return CLI_OTHER;
@@ -60,10 +82,10 @@ int show_main(int argc, char **argv)
 	if (argc - optind > 1)
 		return usage();
 	wanted = argv[optind]; /* NULL: all */
-	for (size_t i = 0; i < sizeof texts / sizeof texts[0] && code == CLI_OK; i++) {
-		if (wanted != NULL && strcmp(wanted, texts[i]->name) != 0)
+	for (size_t i = 0; i < sizeof processes / sizeof processes[0] && code == CLI_OK; i++) {
+		if (wanted != NULL && strcmp(wanted, processes[i].name) != 0)
 			continue;
-		code = print(texts[i], pfc);
+		code = print(&processes[i], pfc);
 		shown++;
 	}
 	if (shown == 0) {
