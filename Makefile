@@ -246,7 +246,7 @@ hostile: all $(foreach p,broker liar simulate sign,$(B)/hostile/bin/$(p))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 FUZZ_LIBS := -lgcrypt -lcap -lcurl -lcrypto -lssl -lzstd -llz -lz -lsodium -lmicrohttpd -pthread
 # A fuzzer is linked with archives, so that it takes what it needs from any side.
-$(B)/fuzz/lib.a: $(sort $(call obj,$(B)/fuzz,$(IPC) $(BROKER) $(COMMON_HELPER) $(UNPACK) $(ERIS) $(IPFS) helper/fetch/url.c helper/fetch/answer.c \
+$(B)/fuzz/lib.a: $(sort $(call obj,$(B)/fuzz,$(IPC) $(BROKER) $(COMMON_HELPER) $(UNPACK) $(ERIS) $(IPFS) helper/fetch/url.c helper/fetch/answer.c helper/publish/info.c \
 		helper/cli/auditline.c helper/cli/auditchain.c helper/fetch/indextext.c helper/fetch/rank.c helper/fetch/journal.c helper/fetch/siphash.c \
 		$(BPF)))
 	$(Q)rm -f $@; ar rcs $@ $^
@@ -300,7 +300,7 @@ $(foreach t,$(BENCH_TOOLS),$(eval $(call bench_tool,$(t))))
 # What the tests serve and build with is among them: `make deps' leaves nothing to be installed by hand.
 DEPS := gcc clang make pkg-config libc6-dev libclang-rt-14-dev libgcrypt20-dev libcap-dev libseccomp-dev \
 	libcurl4-openssl-dev libssl-dev libsodium-dev libmicrohttpd-dev libsqlite3-dev libzstd-dev liblz-dev zlib1g-dev libcmocka-dev python3 procps \
-	zstd lzip openssl ca-certificates util-linux iproute2
+	zstd lzip openssl ca-certificates util-linux iproute2 apparmor
 deps:
 	@missing=$$(for p in $(DEPS); do dpkg-query -Wf '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || \
 		echo $$p; done); \
@@ -319,10 +319,13 @@ check-deb: deb
 
 # --- Installation -------------------------------------------------------------------------------------------------------
 
-install: all $(B)/share/systemd/narlock-audit.service $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf $(UNITS:%=$(B)/share/systemd/%)
+# Examples: which profiles are in force on a machine is for its admin to say.
+APPARMOR := $(B)/share/apparmor/narlock $(B)/share/apparmor/guix-daemon
+
+install: all $(APPARMOR) $(B)/share/systemd/narlock-audit.service $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf $(UNITS:%=$(B)/share/systemd/%)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR)/trace $(DESTDIR)$(SYSCONFDIR)/narlock \
 		$(DESTDIR)$(DATADIR)/man/man8 $(DESTDIR)$(DATADIR)/man/man5 $(DESTDIR)$(DATADIR)/man/man1 \
-		$(DESTDIR)$(DATADIR)/narlock/policy $(DESTDIR)$(PREFIX)/lib/systemd/system \
+		$(DESTDIR)$(DATADIR)/narlock/policy $(DESTDIR)$(DATADIR)/narlock/apparmor $(DESTDIR)$(PREFIX)/lib/systemd/system \
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d $(DESTDIR)$(PREFIX)/lib/sysusers.d \
 		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 	install -m 755 $(B)/bin/narlock $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(B)/bin/narlock-heal $(DESTDIR)$(BINDIR)/
@@ -336,6 +339,7 @@ install: all $(B)/share/systemd/narlock-audit.service $(B)/share/narlock.conf $(
 		$(DESTDIR)$(DATADIR)/narlock/guix-daemon.service.d/
 	install -m 644 $(B)/share/systemd/narlock-publish.service policy/systemd/narlock-publish.socket $(B)/share/systemd/narlock-heal.service policy/systemd/narlock-heal.timer \
 		$(UNITS:%=$(B)/share/systemd/%) $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -m 644 $(APPARMOR) $(DESTDIR)$(DATADIR)/narlock/apparmor/
 	install -m 644 policy/sysusers.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
 	install -m 644 policy/tmpfiles.d/narlock.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
 	install -m 644 $(B)/share/systemd/narlock-audit.service policy/systemd/narlock-audit.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/
