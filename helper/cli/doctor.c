@@ -20,13 +20,15 @@
 #include "helper/cli/selfcheck.h"
 
 static const char help[] =
-    "Usage: narlock doctor [--substitute-urls='URL...'] [--trace]\n"
+    "Usage: narlock doctor [--json] [--substitute-urls='URL...'] [--trace]\n"
     "\n"
     "Check who could change narlock's files, the helper user, every layer of the sandbox (by trying it),\n"
     "Landlock, the access control list, and whether the servers can be reached.  Run it as the user that\n"
     "guix-daemon runs as, with the daemon's environment (GUIX_STATE_DIRECTORY and so on).\n"
     "With --trace the helpers that are tried report a system call that their policy forbids by its number,\n"
     "where the kernel's log does not.\n"
+    "With --json all of it is one JSON object: \"findings\" (each with \"section\", \"level\": ok, note, degraded or\n"
+    "unsafe, and \"text\"), \"verdict\" and \"status\".\n"
     "\n"
     "Exit status: 0 good, 1 degraded, 2 unsafe.\n";
 
@@ -80,23 +82,55 @@ static void check_path(const struct place *p, const char *path, enum finding mis
 		report_say(r, FINDING_UNSAFE, "%s: %s", path, e.text);
 }
 
+/* A helper is started after its uid was changed. */
+static void check_executable(const char *path, struct report *r)
+{
+	struct stat st;
+
+	if (stat(path, &st) == 0 && (st.st_mode & S_IXOTH) == 0)
+		report_say(r, FINDING_UNSAFE, "%s: mode %04o: the helper user cannot run it (chmod o+rx)", path,
+		    (unsigned)st.st_mode & 07777);
+}
+
+/* A directory of the broker's own: nobody else may look into it. */
+static void check_private(const struct place *p, const char *name, struct report *r)
+{
+	char path[LIMIT_PATH + 32];
+	struct stat st;
+
+	(void)snprintf(path, sizeof path, "%s/%s", p->conf.state_directory, name);
+	if (stat(path, &st) == 0 && (st.st_mode & 077) != 0)
+		report_say(r, FINDING_DEGRADED, "%s: mode %04o: others can look into it (chmod 700)", path,
+		    (unsigned)st.st_mode & 07777);
+	check_path(p, path, FINDING_NOTE, r);
+}
+
 static void check_files(const struct place *p, struct report *r)
 {
 	static const char *const programs[] = { "broker", "fetch", "unpack", "resolve", "guix" };
 	char path[LIMIT_PATH + 32];
 
-	report_section("files (nobody but root and the daemon's user may change them)");
+	report_section(r, "files (nobody but root and the daemon's user may change them)");
 	for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++) {
 		(void)snprintf(path, sizeof path, "%s/%s", NARLOCK_LIBEXECDIR, programs[i]);
 		check_path(p, path, FINDING_UNSAFE, r);
+		check_executable(path, r);
 	}
 	check_path(p, p->conf_path, FINDING_NOTE, r); /* without it: the defaults */
 	(void)snprintf(path, sizeof path, "%s/acl", p->config);
 	check_path(p, path, FINDING_DEGRADED, r);
 	check_path(p, p->store, FINDING_DEGRADED, r);
 	check_path(p, p->conf.state_directory, FINDING_NOTE, r); /* made when it is needed */
+	check_private(p, "cache", r);
+	check_private(p, "records", r);
+	if (p->conf.spool_directory[0] == '\0')
+		check_private(p, "spool", r);
 	check_path(p, p->conf.spool_directory, FINDING_NOTE, r);
 	check_path(p, p->conf.audit_log, FINDING_NOTE, r);
+	if (p->conf.audit_log[0] != '\0') {
+		(void)snprintf(path, sizeof path, "%s.head", p->conf.audit_log);
+		check_path(p, path, FINDING_NOTE, r);
+	}
 	check_path(p, p->conf.ca_bundle, FINDING_DEGRADED, r);
 }
 
@@ -128,7 +162,7 @@ static void check_sandbox(const struct place *p, struct report *r)
 		.root = geteuid() == 0, .hidden = { p->store, p->state } };
 	struct err e;
 
-	report_section("sandbox (every line was tried by a sealed process)");
+	report_section(r, "sandbox (every line was tried by a sealed process)");
 	check_landlock(p, r);
 	if (id.root && conf_helper_ids(&p->conf, &id.uid, &id.gid, &e) < 0) {
 		report_say(r, FINDING_UNSAFE, "%s", e.text);
@@ -145,11 +179,12 @@ static void check_sandbox(const struct place *p, struct report *r)
 	probe_all(&id, r);
 }
 
-static int parse(int argc, char **argv, const char **urls, bool *trace)
+static int parse(int argc, char **argv, const char **urls, bool *trace, int *json)
 {
 	static const struct option options[] = {
 		{ "substitute-urls", required_argument, NULL, 'u' },
 		{ "trace", no_argument, NULL, 't' },
+		{ "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -158,8 +193,11 @@ static int parse(int argc, char **argv, const char **urls, bool *trace)
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (c == 'h')
 			return fputs(help, stdout) < 0 ? CLI_OTHER : CLI_OK;
-		if (c == 't') {
-			*trace = true;
+		if (c == 't' || c == 'j') {
+			if (c == 't')
+				*trace = true;
+			else
+				*json = 1;
 			continue;
 		}
 		if (c != 'u' || strchr(optarg, '\n') != NULL)
@@ -174,14 +212,13 @@ static int parse(int argc, char **argv, const char **urls, bool *trace)
 
 int doctor_main(int argc, char **argv)
 {
-	static const char *const verdicts[] = { "good", "good", "degraded", "unsafe" };
 	static const int codes[] = { CLI_GOOD, CLI_GOOD, CLI_DEGRADED, CLI_UNSAFE };
 	static struct place place;
 	static char options[LIMIT_OPTIONS];
 	struct report report = { FINDING_OK };
 	const char *urls = NULL;
 	bool trace = false;
-	int code = parse(argc, argv, &urls, &trace);
+	int code = parse(argc, argv, &urls, &trace, &report.json);
 
 	if (code >= 0)
 		return code;
@@ -192,8 +229,7 @@ int doctor_main(int argc, char **argv)
 	if (urls != NULL
 	    && snprintf(options, sizeof options, "substitute-urls=%s\n", urls) >= (int)sizeof options)
 		return CLI_UNSAFE;
-	report_section("broker (--self-check)");
+	report_section(&report, "broker (--self-check)");
 	selfcheck_run(PATH_BROKER, urls != NULL ? options : NULL, trace, &report);
-	printf("verdict: %s\n", verdicts[report.worst]);
-	return fflush(stdout) == 0 ? codes[report.worst] : CLI_UNSAFE;
+	return report_end(&report) == 0 ? codes[report.worst] : CLI_UNSAFE;
 }
