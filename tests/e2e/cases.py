@@ -4,7 +4,7 @@
   cases.py [--stock] [--only WORD]... [--list]
 With --stock the daemon uses its own `guix substitute': what holds for both programs must hold for that one, too,
 and what the stock program is known to get wrong is skipped."""
-import grp, http.server, os, pwd, random, re, shutil, signal, socket, stat, subprocess, sys, threading, time
+import contextlib, grp, http.server, os, pwd, random, re, shutil, signal, socket, stat, subprocess, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 import nar
@@ -385,9 +385,36 @@ def mismatch():
     build(NGINX["gzip"], TINY[51])
     check_content(TINY[51])
 
+@contextlib.contextmanager
+def more_configuration(line):
+    """narlock.conf with one LINE more"""
+    conf = "/etc/narlock/narlock.conf"
+    old = open(conf).read() if os.path.exists(conf) else None
+    os.makedirs(os.path.dirname(conf), exist_ok=True)
+    with open(conf, "w") as f:
+        f.write(f"{old or ''}\n{line}\n")
+    try:
+        yield
+    finally:
+        if old is None:
+            os.unlink(conf)
+        else:
+            with open(conf, "w") as f:
+                f.write(old)
+
 def unprivileged():
     """A client that is not root names its own servers"""
     daemon()
+    with Slow() as mine:
+        if not STOCK:  # loopback is no place for it, unless the admin says so
+            p = build(mine.url, TINY[60], as_nobody=True, check=False)
+            assert not mine.asked and not os.path.lexists(TINY[60]), f"loopback was asked for a client: {p.stdout[-400:]!r}"
+    with more_configuration("untrusted-allow = 127.0.0.1"):
+        unprivileged_allowed()
+    run("guix", "build", TINY[63], as_nobody=True)  # the daemon's own list
+    check_content(TINY[63])
+
+def unprivileged_allowed():
     with Slow() as mine:
         build(mine.url, TINY[60], as_nobody=True)
         assert any(TINY[60][11:43] in path for path, _ in mine.asked), "its server was not asked"
@@ -409,8 +436,6 @@ def unprivileged():
             check_content(TINY[61])
         build("file:///bed/www/zstd", TINY[62], as_nobody=True, check=False) if not STOCK else None
         assert STOCK or not os.path.lexists(TINY[62]), "file:// works for a client"
-    run("guix", "build", TINY[63], as_nobody=True)  # the daemon's own list
-    check_content(TINY[63])
 
 def concurrent():
     """Several agents at once, for overlapping closures"""
