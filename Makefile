@@ -314,7 +314,7 @@ deb:
 	$(MAKE) deps DEPS='$(DEB_DEPS)'
 	debian/make-packages $(B)/deb
 check-deb: deb
-	$(MAKE) deps DEPS='debootstrap lintian'
+	$(MAKE) deps DEPS='debootstrap lintian systemd-container'
 	tests/deb/run $(B)/deb
 
 # --- Installation -------------------------------------------------------------------------------------------------------

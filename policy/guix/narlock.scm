@@ -81,7 +81,7 @@
               (let ((stage (string-append (getcwd) "/stage")))
                 (apply invoke "make" "install" (string-append "DESTDIR=" stage) make-flags)
                 (copy-recursively (string-append stage #$output) #$output)
-                (copy-recursively (string-append stage "/etc/narlock")
+                (copy-recursively (string-append stage "/etc")
                                   (string-append #$output "/share/narlock/etc"))))))))
     (inputs
      (list curl libcap libgcrypt libmicrohttpd libseccomp libsodium lzlib openssl sqlite zlib
