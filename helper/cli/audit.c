@@ -21,7 +21,8 @@
 static const char help[] =
     "Usage: narlock audit [OPTION...] [FILE...]\n"
     "\n"
-    "Read the audit log: FILEs, oldest first (`-': standard input), or the one of narlock.conf with FILE.1 before it.\n"
+    "Read the audit log: FILEs, oldest first (`-': standard input), or the one of narlock.conf with\n"
+    "FILE.1 before it.\n"
     "\n"
     "  --since TIME, --until TIME   2026-11-22, 2026-11-22T13:05 (UTC), or 90m, 12h, 7d ago\n"
     "  --path TEXT                  records whose store path contains TEXT\n"
@@ -32,10 +33,11 @@ static const char help[] =
     "  --json                       the records as they are\n"
     "  --summary                    who signed, from where, what was refused and why, blocks\n"
     "  --verify                     are the records still those that were written?\n"
-    "  --anchors FILE               with --verify: the lines that --anchor has sent elsewhere, as journalctl prints them\n"
+    "  --anchors FILE               with --verify: compare with the lines that --anchor has sent elsewhere\n"
     "  --anchor                     verify, and send the hash of the newest record to syslog (or journald)\n"
     "\n"
-    "Exit status: 0; of --verify 0 complete, 1 records are missing and the log says so, 2 it was changed; 5 failure.\n";
+    "Exit status: 0; of --verify 0 complete, 1 records are missing and the log says so, 2 it was changed;\n"
+    "5 failure.\n";
 
 enum action { SHOW, JSON, SUMMARY, VERIFY, ANCHOR };
 
@@ -108,7 +110,8 @@ read_time(char out[40], const char *text)
 		return gmtime_r(&t, &tm) != NULL && strftime(out, 40, "%Y-%m-%dT%H:%M:%S", &tm) > 0 ? 0 : -1;
 	}
 	for (size_t i = 0; text[i] != '\0'; i++)
-		if (i >= strlen(form) || (form[i] == 'd' ? text[i] < '0' || text[i] > '9' : text[i] != form[i]))
+		if (i >= strlen(form) ||
+		    (form[i] == 'd' ? text[i] < '0' || text[i] > '9' : text[i] != form[i]))
 			return -1;
 	if (strlen(text) < 4)
 		return -1;
@@ -131,9 +134,11 @@ show_blocks(const struct auditline *l)
 {
 	uint64_t missed, repaired, reinserted;
 
-	if (auditline_number(l, "blocks_missed", &missed) && auditline_number(l, "blocks_repaired", &repaired) &&
+	if (auditline_number(l, "blocks_missed", &missed) &&
+	    auditline_number(l, "blocks_repaired", &repaired) &&
 	    auditline_number(l, "blocks_reinserted", &reinserted) && missed + repaired + reinserted > 0)
-		printf("    %-9s %llu were not in IPFS, %llu came from elsewhere, %llu are back in it\n", "blocks",
+		printf("    %-9s %llu were not in IPFS, %llu came from elsewhere, %llu are back in it\n",
+		    "blocks",
 		    (unsigned long long)missed, (unsigned long long)repaired, (unsigned long long)reinserted);
 }
 
@@ -141,15 +146,17 @@ static void
 show(const struct auditline *l)
 {
 	static const char *const fields[][2] = {
-		{ "destination", "to" }, { "key", "key" }, { "narinfo_server", "narinfo" }, { "nar_source", "nar" },
-		{ "sources", "sources" }, { "subject", "subject" }, { "source", "source" }, { "reason", "reason" },
+		{ "destination", "to" }, { "key", "key" }, { "narinfo_server", "narinfo" },
+		{ "nar_source", "nar" }, { "sources", "sources" }, { "subject", "subject" },
+		{ "source", "source" }, { "reason", "reason" },
 		{ "claimed_user", "user" },
 	};
 	struct auditline_text when = auditline_text(l, "time"), event = auditline_text(l, "event"),
 	    verdict = auditline_text(l, "verdict"), path = auditline_text(l, "path");
 	uint64_t asked, found;
 
-	printf("%.*s %.*s", (int)when.len, when.at != NULL ? when.at : "", (int)event.len, event.at != NULL ? event.at : "?");
+	printf("%.*s %.*s", (int)when.len, when.at != NULL ? when.at : "", (int)event.len,
+	    event.at != NULL ? event.at : "?");
 	if (verdict.at != NULL)
 		printf(" %.*s", (int)verdict.len, verdict.at);
 	if (path.at != NULL)
@@ -200,7 +207,8 @@ read_head(const char *log, char head[AUDITCHAIN_HASH + 1])
 	(void)snprintf(path, sizeof path, "%s.head", log);
 	if ((f = fopen(path, "re")) == NULL)
 		return;
-	if (fread(head, 1, AUDITCHAIN_HASH, f) != AUDITCHAIN_HASH || strspn(head, "0123456789abcdef") != AUDITCHAIN_HASH)
+	if (fread(head, 1, AUDITCHAIN_HASH, f) != AUDITCHAIN_HASH ||
+	    strspn(head, "0123456789abcdef") != AUDITCHAIN_HASH)
 		head[0] = '\0';
 	(void)fclose(f);
 }
@@ -221,7 +229,8 @@ check_anchor(struct auditchain *c, const char *line, uint64_t number, struct ver
 		return;
 	/* An anchor from before these files proves nothing about them. */
 	level = strncmp(at + 15, auditchain_first(c), 19) < 0 ? AUDITCHAIN_NOTE : AUDITCHAIN_CHANGED;
-	(void)snprintf(what, sizeof what, level == AUDITCHAIN_NOTE ? "this anchor is older than the first record of these files" :
+	(void)snprintf(what, sizeof what,
+	    level == AUDITCHAIN_NOTE ? "this anchor is older than the first record of these files" :
 	    "the record of this anchor is not there any more");
 	tell(v, level, file, number, what);
 }
@@ -308,7 +317,8 @@ take_file(struct pass *p, const char *path)
 		auditchain_file(p->chain, path);
 	while ((rc = auditread_line(&r, &line, &len, &complete, &e)) > 0)
 		if (take_line(p, line, len, complete) != 0) {
-			rc = err_set(&e, "%s: too many records for one run, or no memory: give fewer files", path);
+			rc = err_set(&e, "%s: too many records for one run, or no memory: give fewer files",
+			    path);
 			break;
 		}
 	auditread_close(&r);
@@ -346,10 +356,12 @@ verify(const struct audit_args *a)
 	}
 	auditchain_end(p.chain);
 	if (head[0] != '\0' && !auditchain_has(p.chain, head))
-		tell(&v, AUDITCHAIN_CHANGED, log, 0, "the newest record that LOG.head knows is not there: the last records were "
+		tell(&v, AUDITCHAIN_CHANGED, log, 0,
+		    "the newest record that LOG.head knows is not there: the last records were "
 		    "removed or changed");
 	else if (head[0] == '\0')
-		tell(&v, AUDITCHAIN_NOTE, log, 0, "LOG.head cannot be read: whether the last records were removed is not known");
+		tell(&v, AUDITCHAIN_NOTE, log, 0,
+		    "LOG.head cannot be read: whether the last records were removed is not known");
 	if (a->anchors != NULL && check_anchors(p.chain, a->anchors, &v) != 0) {
 		fprintf(stderr, "narlock: %s: %s\n", a->anchors, strerror(errno));
 		code = CLI_OTHER;
@@ -359,7 +371,8 @@ verify(const struct audit_args *a)
 	else if (v.worst == AUDITCHAIN_NOTE)
 		printf("complete: %zu records\n", auditchain_count(p.chain));
 	else
-		printf("%s: %zu records, %llu findings\n", v.worst == AUDITCHAIN_LOST ? "records are missing" :
+		printf("%s: %zu records, %llu findings\n",
+		    v.worst == AUDITCHAIN_LOST ? "records are missing" :
 		    "THE LOG WAS CHANGED", auditchain_count(p.chain), (unsigned long long)v.told);
 	auditchain_free(p.chain);
 	return code != CLI_OK ? code : (int)v.worst;

@@ -94,7 +94,8 @@ auditchain_file(struct auditchain *c, const char *name)
 	c->line = 0;
 }
 
-static void say(struct auditchain *c, enum auditchain_level level, uint16_t file, uint64_t line, const char *fmt, ...)
+static void say(struct auditchain *c, enum auditchain_level level, uint16_t file, uint64_t line,
+    const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 
 static void
@@ -176,7 +177,8 @@ find_record(const struct auditchain *c, const uint8_t hash[BYTES])
 {
 	const struct table *t = &c->by_hash;
 
-	for (size_t at = key_of(hash, BYTES) & (t->size - 1); t->size > 0 && t->slots[at] != 0; at = (at + 1) & (t->size - 1))
+	for (size_t at = key_of(hash, BYTES) & (t->size - 1); t->size > 0 && t->slots[at] != 0;
+	    at = (at + 1) & (t->size - 1))
 		if (memcmp(c->records[t->slots[at] - 1].hash, hash, BYTES) == 0)
 			return t->slots[at] - 1;
 	return NONE;
@@ -234,17 +236,19 @@ auditchain_count(const struct auditchain *c)
 
 /* --- Records ------------------------------------------------------------------------------------------ */
 
-/* When a session began: "PID-SECONDS.MICROSECONDS", against the time of a record, both as text of the same clock.  Seconds
- * since 1970 of "YYYY-MM-DDTHH:MM:SS". */
+/* When a session began: "PID-SECONDS.MICROSECONDS", against the time of a record, both as text of the
+ * same clock.  Seconds since 1970 of "YYYY-MM-DDTHH:MM:SS". */
 static int64_t
 seconds(const char *t)
 {
 	static const int days[] = { 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334 };
 	int y, mo, d, h, mi, s;
 
-	if (sscanf(t, "%4d-%2d-%2dT%2d:%2d:%2d", &y, &mo, &d, &h, &mi, &s) != 6 || mo < 1 || mo > 12 || y < 1970)
+	if (sscanf(t, "%4d-%2d-%2dT%2d:%2d:%2d", &y, &mo, &d, &h, &mi, &s) != 6 || mo < 1 || mo > 12 ||
+	    y < 1970)
 		return 0;
-	int64_t n = (int64_t)(y - 1970) * 365 + (y - 1969) / 4 - (y - 1901) / 100 + (y - 1601) / 400 + days[mo - 1] + d - 1;
+	int64_t n = (int64_t)(y - 1970) * 365 + (y - 1969) / 4 - (y - 1901) / 100 + (y - 1601) / 400 +
+	    days[mo - 1] + d - 1;
 
 	if (mo > 2 && ((y % 4 == 0 && y % 100 != 0) || y % 400 == 0))
 		n++;
@@ -279,7 +283,8 @@ read_parts(struct parts *p, const struct auditline *l)
 	p->join = auditline_text(l, "join");
 	p->unjoined = auditline_true(l, "unjoined");
 	(void)auditline_number(l, "lost", &p->lost);
-	if (!auditline_number(l, "seq", &p->seq) || p->seq == 0 || p->prev.at == NULL || id.at == NULL || id.len == 0 ||
+	if (!auditline_number(l, "seq", &p->seq) || p->seq == 0 || p->prev.at == NULL || id.at == NULL ||
+	    id.len == 0 ||
 	    id.len >= SESSION || (p->join.at == NULL) != p->unjoined)
 		return 0;
 	memcpy(p->id, id.at, id.len);
@@ -290,10 +295,12 @@ static void
 gap(struct auditchain *c, uint64_t from, uint64_t to, const char *id)
 {
 	if (from == to)
-		say(c, AUDITCHAIN_CHANGED, c->file, c->line, "record %llu of session %s, which stood before it, was removed",
+		say(c, AUDITCHAIN_CHANGED, c->file, c->line,
+		    "record %llu of session %s, which stood before it, was removed",
 		    (unsigned long long)from, id);
 	else
-		say(c, AUDITCHAIN_CHANGED, c->file, c->line, "records %llu to %llu of session %s, which stood before it, were "
+		say(c, AUDITCHAIN_CHANGED, c->file, c->line,
+		    "records %llu to %llu of session %s, which stood before it, were "
 		    "removed", (unsigned long long)from, (unsigned long long)to, id);
 }
 
@@ -309,13 +316,16 @@ check_session(struct auditchain *c, const struct session *s, const struct parts 
 	else if (p->seq > s->seq + 1)
 		gap(c, s->seq + 1, p->seq - 1, p->id);
 	else if (p->seq <= s->seq)
-		say(c, AUDITCHAIN_CHANGED, c->file, c->line, "record %llu of session %s after record %llu: reordered or inserted",
+		say(c, AUDITCHAIN_CHANGED, c->file, c->line,
+		    "record %llu of session %s after record %llu: reordered or inserted",
 		    (unsigned long long)p->seq, p->id, (unsigned long long)s->seq);
 	else if (s->seq == 0 ? p->prev.len != 0 : !has_prev || memcmp(prev, s->last, BYTES) != 0)
-		say(c, AUDITCHAIN_CHANGED, c->file, c->line, "the record of session %s before it was changed, or this one was "
+		say(c, AUDITCHAIN_CHANGED, c->file, c->line,
+		    "the record of session %s before it was changed, or this one was "
 		    "inserted", p->id);
 	if (p->lost > s->lost)
-		say(c, AUDITCHAIN_LOST, c->file, c->line, "%llu records of session %s could not be written (disk full?)",
+		say(c, AUDITCHAIN_LOST, c->file, c->line,
+		    "%llu records of session %s could not be written (disk full?)",
 		    (unsigned long long)(p->lost - s->lost), p->id);
 }
 
@@ -344,7 +354,8 @@ check_join(struct auditchain *c, uint32_t self, const struct parts *p)
 	c->any_joined = 1;
 	if (p->join.len == 0) {
 		if (!first)
-			say(c, AUDITCHAIN_CHANGED, c->file, c->line, "it follows nothing: LOG.head was removed, or all before it is "
+			say(c, AUDITCHAIN_CHANGED, c->file, c->line,
+			    "it follows nothing: LOG.head was removed, or all before it is "
 			    "from somewhere else");
 		return 0;
 	}
@@ -355,7 +366,8 @@ check_join(struct auditchain *c, uint32_t self, const struct parts *p)
 	target = find_record(c, join);
 	if (target == NONE && first) {
 		c->middle = 1;
-		say(c, AUDITCHAIN_NOTE, c->file, c->line, "it goes on from a record before these files: %.*s", (int)p->join.len,
+		say(c, AUDITCHAIN_NOTE, c->file, c->line,
+		    "it goes on from a record before these files: %.*s", (int)p->join.len,
 		    p->join.at);
 		return 0;
 	}
@@ -374,7 +386,8 @@ add(struct auditchain *c, const struct parts *p, uint32_t session)
 		return -1;
 	if (make_room((void **)&c->records, &c->room, c->count, sizeof *c->records) != 0)
 		return -1;
-	c->records[self] = (struct record){ .session = session, .joined_by = NONE, .line = c->line, .file = c->file };
+	c->records[self] = (struct record){ .session = session, .joined_by = NONE, .line = c->line,
+	    .file = c->file };
 	memcpy(c->records[self].hash, p->hash, BYTES);
 	if (insert(c, &c->by_hash, ++c->count, self) != 0 || check_join(c, self, p) != 0)
 		return -1;
@@ -406,7 +419,8 @@ static void
 no_record(struct auditchain *c, const struct err *why, int complete)
 {
 	if (!complete)
-		say(c, AUDITCHAIN_LOST, c->file, c->line, "the last line is torn: a record was not written to its end");
+		say(c, AUDITCHAIN_LOST, c->file, c->line,
+		    "the last line is torn: a record was not written to its end");
 	else if (why->code == ENODATA)
 		say(c, AUDITCHAIN_LOST, c->file, c->line, "a torn line: a record was not written to its end");
 	else
@@ -427,8 +441,10 @@ auditchain_line(struct auditchain *c, const char *line, size_t len, int complete
 		return 0;
 	}
 	if (!read_parts(&p, l)) {
-		if (auditline_true(l, "unchained") && auditline_is(auditline_text(l, "event"), "fallback-to-stock"))
-			say(c, AUDITCHAIN_NOTE, c->file, c->line, "the stock substituter was run, by the word of the wrapper (without a "
+		if (auditline_true(l, "unchained") &&
+		    auditline_is(auditline_text(l, "event"), "fallback-to-stock"))
+			say(c, AUDITCHAIN_NOTE, c->file, c->line,
+			    "the stock substituter was run, by the word of the wrapper (without a "
 			    "chain; syslog has it, too)");
 		else if (c->count > 0)
 			say(c, AUDITCHAIN_CHANGED, c->file, c->line, "a record without a chain: inserted");
@@ -465,24 +481,28 @@ check_pending(struct auditchain *c, const struct pending *p)
 	uint32_t target = find_record(c, p->hash);
 
 	if (target == NONE) {
-		say(c, AUDITCHAIN_CHANGED, from->file, from->line, "the record that it follows is not there: removed, changed, or in "
+		say(c, AUDITCHAIN_CHANGED, from->file, from->line,
+		    "the record that it follows is not there: removed, changed, or in "
 		    "a file that was not given");
 		return;
 	}
 	if (c->records[target].joined_by == NONE) {
 		c->records[target].joined_by = p->from;
 		if (c->records[target].file == from->file && c->records[target].line > from->line)
-			say(c, AUDITCHAIN_CHANGED, from->file, from->line, "it follows line %u, which stands behind it: reordered",
+			say(c, AUDITCHAIN_CHANGED, from->file, from->line,
+			    "it follows line %u, which stands behind it: reordered",
 			    c->records[target].line);
-		return; /* else: written to the old file by a process that had it open when the log was rotated */
+		return; /* else: written by a process that had the old file open when the log was rotated */
 	}
 	uint32_t other = c->records[target].joined_by;
 
 	if (was_killed(c, other) || was_killed(c, p->from))
-		say(c, AUDITCHAIN_NOTE, from->file, from->line, "it follows the same record as line %u: a process was killed while "
+		say(c, AUDITCHAIN_NOTE, from->file, from->line,
+		    "it follows the same record as line %u: a process was killed while "
 		    "it wrote", c->records[other].line);
 	else
-		say(c, AUDITCHAIN_CHANGED, from->file, from->line, "it follows the same record as line %u: one of them was inserted",
+		say(c, AUDITCHAIN_CHANGED, from->file, from->line,
+		    "it follows the same record as line %u: one of them was inserted",
 		    c->records[other].line);
 }
 
@@ -499,9 +519,11 @@ auditchain_end(struct auditchain *c)
 				check_pending(c, &c->pending[i]);
 		}
 	if (c->unjoined > 0)
-		say(c, AUDITCHAIN_NOTE, 0, 0, "%llu records are chained in their process only (LOG.head was locked or not there)",
+		say(c, AUDITCHAIN_NOTE, 0, 0,
+		    "%llu records are chained in their process only (LOG.head was locked or not there)",
 		    (unsigned long long)c->unjoined);
 	if (c->unchained > 0)
-		say(c, AUDITCHAIN_NOTE, 0, 0, "%llu records at the beginning have no chain (an older narlock)",
+		say(c, AUDITCHAIN_NOTE, 0, 0,
+		    "%llu records at the beginning have no chain (an older narlock)",
 		    (unsigned long long)c->unchained);
 }

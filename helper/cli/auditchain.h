@@ -16,25 +16,29 @@
 
 #define AUDITCHAIN_HASH 64 /* hexadecimal digits */
 
-/* What a finding amounts to: nothing to worry about; the log itself says that something was lost; it was tampered with. */
+/* What a finding amounts to: nothing to worry about; the log itself says that something was lost; it
+ * was tampered with. */
 enum auditchain_level { AUDITCHAIN_NOTE, AUDITCHAIN_LOST, AUDITCHAIN_CHANGED };
 
 struct auditchain;
 
 /* Told of each finding.  WHAT is printable. */
-typedef void auditchain_tell(void *owner, enum auditchain_level level, const char *file, uint64_t line, const char *what);
+typedef void auditchain_tell(void *owner, enum auditchain_level level, const char *file, uint64_t line,
+    const char *what);
 
 /* auditchain_new(tell, owner): NULL when there is no memory. */
 struct auditchain *auditchain_new(auditchain_tell *tell, void *owner);
 void auditchain_free(struct auditchain *c);
 
-/* auditchain_file(c, name): the lines that follow are of this file; NAME has to live as long as C.  Files come in the order
- * in which they were written. */
+/* auditchain_file(c, name): the lines that follow are of this file; NAME has to live as long as C.
+ * Files come in the order in which they were written. */
 void auditchain_file(struct auditchain *c, const char *name);
 
-/* auditchain_line(c, line, len, complete, l): the next line, without its newline; COMPLETE: there was one.  L: its
- * fields, with 0 of them when it is no record.  0, or -1 when there are too many or memory is short. */
-int auditchain_line(struct auditchain *c, const char *line, size_t len, int complete, const struct auditline *l,
+/* auditchain_line(c, line, len, complete, l): the next line, without its newline; COMPLETE: there was
+ * one.  L: its fields, with 0 of them when it is no record.  0, or -1 when there are too many or memory
+ * is short. */
+int auditchain_line(struct auditchain *c, const char *line, size_t len, int complete,
+    const struct auditline *l,
     const struct err *why);
 
 /* auditchain_has(c, hash): is there a record with this hash (64 digits)? */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (cli): one record of the audit log: a strict reader of what broker/audit.c writes, and no other JSON. */
+ * Helper (cli): one record of the audit log: a strict reader of what broker/audit.c writes, and no
+ * other JSON. */
 #include <errno.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (cli): one record of the audit log: a strict reader of what broker/audit.c writes, and no other JSON. */
+ * Helper (cli): one record of the audit log: a strict reader of what broker/audit.c writes, and no
+ * other JSON. */
 #ifndef NARLOCK_CLI_AUDITLINE_H
 #define NARLOCK_CLI_AUDITLINE_H
 
@@ -29,9 +30,10 @@ struct auditline {
 	size_t count;
 };
 
-/* auditline_parse(l, line, len, e): LINE without its newline: {"name":value,...} where a value is a string of printable
- * ASCII with the escapes \" \\ \uXXXX, a decimal number below 2^64 or true; no spaces, no name twice.  0; or -1 with e->code
- * ENODATA when the line is the beginning of a record and ends too early, else 0. */
+/* auditline_parse(l, line, len, e): LINE without its newline: {"name":value,...} where a value is a
+ * string of printable ASCII with the escapes \" \\ \uXXXX, a decimal number below 2^64 or true; no
+ * spaces, no name twice.  0; or -1 with e->code ENODATA when the line is the beginning of a record and
+ * ends too early, else 0. */
 int auditline_parse(struct auditline *l, const char *line, size_t len, struct err *e);
 
 /* auditline_text(l, name): the string NAME; at == NULL when there is none. */

@@ -19,8 +19,9 @@ struct auditread {
 int auditread_open(struct auditread *r, const char *path, struct err *e);
 void auditread_close(struct auditread *r);
 
-/* auditread_line(r, line, len, complete, e): the next line, without its newline and valid until the next call; a line that
- * is longer than the buffer comes in parts.  *COMPLETE: it had a newline (or is a part).  1, 0 at the end, or -1. */
+/* auditread_line(r, line, len, complete, e): the next line, without its newline and valid until the
+ * next call; a line that is longer than the buffer comes in parts.  *COMPLETE: it had a newline (or is
+ * a part).  1, 0 at the end, or -1. */
 int auditread_line(struct auditread *r, const char **line, size_t *len, int *complete, struct err *e);
 
 #endif

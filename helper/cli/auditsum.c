@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (cli): the sum of an audit log: who signed, from where, what was refused and why, which blocks were repaired. */
+ * Helper (cli): the sum of an audit log: who signed, from where, what was refused and why, which blocks
+ * were repaired. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ struct table {
 enum { EVENTS, VERDICTS, KEYS, INFOS, NARS, USERS, REASONS, TABLES };
 
 static const char *const titles[TABLES] = {
-	"records", "verdicts", "signed by (SHA-256 of the key), of what was installed", "narinfos from", "nars from",
+	"records", "verdicts", "signed by (SHA-256 of the key), of what was installed", "narinfos from",
+	    "nars from",
 	"users, as they name themselves (nobody checks that)", "refused or failed, and why",
 };
 
@@ -53,7 +55,8 @@ count(struct table *t, const char *prefix, struct auditline_text text)
 
 	if (text.at == NULL)
 		return;
-	(void)snprintf(name, sizeof name, "%s%.*s", prefix, (int)(text.len < NAME ? text.len : NAME), text.at);
+	(void)snprintf(name, sizeof name, "%s%.*s", prefix, (int)(text.len < NAME ? text.len : NAME),
+	    text.at);
 	for (size_t i = 0; i < t->count; i++)
 		if (strcmp(t->rows[i].name, name) == 0) {
 			t->rows[i].n++;
@@ -130,7 +133,8 @@ auditsum_add(struct auditsum *s, const struct auditline *l)
 	if (auditline_is(event, "substitute"))
 		add_item(s, l);
 	if (reason.at != NULL && event.at != NULL) {
-		(void)snprintf(prefix, sizeof prefix, "%.*s: ", (int)(event.len < 32 ? event.len : 32), event.at);
+		(void)snprintf(prefix, sizeof prefix, "%.*s: ", (int)(event.len < 32 ? event.len : 32),
+		    event.at);
 		count(&s->tables[REASONS], prefix, reason);
 	}
 }
@@ -173,7 +177,8 @@ auditsum_print(const struct auditsum *s)
 	printf("\n%llu items: %llu bytes fetched, %llu written\n", (unsigned long long)s->items,
 	    (unsigned long long)s->fetched, (unsigned long long)s->written);
 	printf("blocks: IPFS did not have %llu, %llu came from elsewhere, %llu are back in it\n",
-	    (unsigned long long)s->missed, (unsigned long long)s->repaired, (unsigned long long)s->reinserted);
+	    (unsigned long long)s->missed, (unsigned long long)s->repaired,
+	    (unsigned long long)s->reinserted);
 	for (int i = 0; i < TABLES; i++)
 		print_table(titles[i], &s->tables[i]);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (cli): the sum of an audit log: who signed, from where, what was refused and why, which blocks were repaired. */
+ * Helper (cli): the sum of an audit log: who signed, from where, what was refused and why, which blocks
+ * were repaired. */
 #ifndef NARLOCK_CLI_AUDITSUM_H
 #define NARLOCK_CLI_AUDITSUM_H
 

@@ -27,8 +27,8 @@ static const char help[] =
     "guix-daemon runs as, with the daemon's environment (GUIX_STATE_DIRECTORY and so on).\n"
     "With --trace the helpers that are tried report a system call that their policy forbids by its number,\n"
     "where the kernel's log does not.\n"
-    "With --json all of it is one JSON object: \"findings\" (each with \"section\", \"level\": ok, note, degraded or\n"
-    "unsafe, and \"text\"), \"verdict\" and \"status\".\n"
+    "With --json all of it is one JSON object: \"findings\" (each with \"section\", \"level\": ok, note,\n"
+    "degraded or unsafe, and \"text\"), \"verdict\" and \"status\".\n"
     "\n"
     "Exit status: 0 good, 1 degraded, 2 unsafe.\n";
 
@@ -88,7 +88,8 @@ static void check_executable(const char *path, struct report *r)
 	struct stat st;
 
 	if (stat(path, &st) == 0 && (st.st_mode & S_IXOTH) == 0)
-		report_say(r, FINDING_UNSAFE, "%s: mode %04o: the helper user cannot run it (chmod o+rx)", path,
+		report_say(r, FINDING_UNSAFE, "%s: mode %04o: the helper user cannot run it (chmod o+rx)",
+		    path,
 		    (unsigned)st.st_mode & 07777);
 }
 
@@ -215,7 +216,7 @@ int doctor_main(int argc, char **argv)
 	static const int codes[] = { CLI_GOOD, CLI_GOOD, CLI_DEGRADED, CLI_UNSAFE };
 	static struct place place;
 	static char options[LIMIT_OPTIONS];
-	struct report report = { FINDING_OK };
+	struct report report = { .worst = FINDING_OK };
 	const char *urls = NULL;
 	bool trace = false;
 	int code = parse(argc, argv, &urls, &trace, &report.json);

@@ -46,7 +46,8 @@ int report_end(struct report *r)
 	if (!r->json)
 		printf("verdict: %s\n", verdicts[r->worst]);
 	else
-		printf("%s],\"verdict\":\"%s\",\"status\":%d}\n", r->count == 0 ? "{\"findings\":[" : "\n", verdicts[r->worst],
+		printf("%s],\"verdict\":\"%s\",\"status\":%d}\n", r->count == 0 ? "{\"findings\":[" : "\n",
+		    verdicts[r->worst],
 		    r->worst > FINDING_NOTE ? (int)r->worst - FINDING_NOTE : 0);
 	return fflush(stdout) == 0 ? 0 : -1;
 }

@@ -11,9 +11,10 @@
 static const char help[] =
     "Usage: narlock policy [PROCESS] [--pfc]\n"
     "\n"
-    "Print what PROCESS (broker, spawner, fetch, resolve, unpack, eris, publish, publish_index; without a name: all)\n"
-    "runs as: uid, capabilities, namespaces, Landlock rules, limits, libraries, lines of code; and the system calls\n"
-    "that are compiled into it, with their reasons; or with --pfc the rules that libseccomp made of these.\n";
+    "Print what PROCESS (broker, spawner, fetch, resolve, unpack, eris, publish, publish_index; without a\n"
+    "name: all) runs as: uid, capabilities, namespaces, Landlock rules, limits, libraries, lines of code; and\n"
+    "the system calls that are compiled into it, with their reasons; or with --pfc the rules that libseccomp\n"
+    "made of these.\n";
 
 /* Without a filter: NULL. */
 static const struct process {

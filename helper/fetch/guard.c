@@ -84,7 +84,8 @@ read_rule(struct guard_rule *r, const char *value, struct err *e)
 static int
 set(struct guard *g, const char *key, const char *value, struct err *e)
 {
-	static const char *const modes[] = { [GUARD_PUBLIC] = "public", [GUARD_OFF] = "off", [GUARD_ALLOW] = "allow" };
+	static const char *const modes[] = { [GUARD_PUBLIC] = "public", [GUARD_OFF] = "off",
+	    [GUARD_ALLOW] = "allow" };
 
 	if (strcmp(key, KEY "allow") == 0) {
 		if (g->nrules == GUARD_RULES)
@@ -129,7 +130,8 @@ allowed(const struct guard *g, const struct url *u, const uint8_t *address)
 
 		if (r->port != 0 && r->port != u->port)
 			continue;
-		if (r->host[0] != '\0' ? strcmp(r->host, u->host) == 0 : address != NULL && within(r, address))
+		if (r->host[0] != '\0' ? strcmp(r->host, u->host) == 0 :
+		    address != NULL && within(r, address))
 			return 1;
 	}
 	return 0;
@@ -141,7 +143,8 @@ refuse(const struct url *u, const char *what, struct err *e)
 	char where[LIMIT_SOURCE + 1];
 
 	url_source(u, where, sizeof where);
-	return err_set(e, "%s, named by an untrusted user, is refused: %s (untrusted-urls in narlock.conf)", where, what);
+	return err_set(e, "%s, named by an untrusted user, is refused: %s (untrusted-urls in narlock.conf)",
+	    where, what);
 }
 
 int
@@ -172,7 +175,8 @@ guard_name(const struct guard *g, const struct url *u, int proxied, struct err *
 		return allowed(g, u, NULL) ? 0 : guard_address(g, u, name, e);
 	if (!proxied || allowed(g, u, NULL) || (g->mode == GUARD_PUBLIC && !private_name(name)))
 		return 0;
-	return refuse(u, g->mode == GUARD_PUBLIC ? "its name is one of a local network; through a proxy only that can be "
+	return refuse(u,
+	    g->mode == GUARD_PUBLIC ? "its name is one of a local network; through a proxy only that can be "
 	    "checked" : "its name is not in untrusted-allow; through a proxy only that can be checked", e);
 }
 
@@ -200,7 +204,8 @@ guard_socket(const struct guard *g, const struct url *u, const struct sockaddr *
 {
 	const struct sockaddr_in *v4 = (const void *)a;
 	const struct sockaddr_in6 *v6 = (const void *)a;
-	const void *bytes = a->sa_family == AF_INET ? (const void *)&v4->sin_addr : (const void *)&v6->sin6_addr;
+	const void *bytes = a->sa_family == AF_INET ? (const void *)&v4->sin_addr :
+	    (const void *)&v6->sin6_addr;
 	char text[INET6_ADDRSTRLEN];
 
 	if ((a->sa_family != AF_INET && a->sa_family != AF_INET6) ||

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (fetch): where URLs that an unprivileged user has named may lead: `untrusted-urls' and `untrusted-allow' of
- * narlock.conf.
+ * Helper (fetch): where URLs that an unprivileged user has named may lead: `untrusted-urls' and
+ * `untrusted-allow' of narlock.conf.
  *
- * Whoever may talk to guix-daemon can aim the fetcher at any URL, so it must not become his hands in this machine's
- * network.  Such a server's url has `untrusted' set (url.h), and all that is made from it, redirects and absolute URLs
- * of its narinfos too.  A transfer to one is checked three times: its host and all addresses of it before it starts,
- * the address of each socket before it is connected, and that of the connection (perhaps an old one) before the request
- * is sent.  Where a proxy makes the connection only the name can be checked. */
+ * Whoever may talk to guix-daemon can aim the fetcher at any URL, so it must not become his hands in
+ * this machine's network.  Such a server's url has `untrusted' set (url.h), and all that is made from
+ * it, redirects and absolute URLs of its narinfos too.  A transfer to one is checked three times: its
+ * host and all addresses of it before it starts, the address of each socket before it is connected, and
+ * that of the connection (perhaps an old one) before the request is sent.  Where a proxy makes the
+ * connection only the name can be checked. */
 #ifndef NARLOCK_FETCH_GUARD_H
 #define NARLOCK_FETCH_GUARD_H
 
@@ -37,15 +38,16 @@ struct guard {
 	size_t ntold;
 };
 
-/* guard_set(g, key, value, e): a line of narlock.conf: 1, 0 when the key is another, or -1 with what is wrong; then
- * nothing untrusted is asked at all. */
+/* guard_set(g, key, value, e): a line of narlock.conf: 1, 0 when the key is another, or -1 with what is
+ * wrong; then nothing untrusted is asked at all. */
 int guard_set(struct guard *g, const char *key, const char *value, struct err *e);
 
-/* guard_name(g, u, proxied, e): may U's host be asked, as far as its name tells (an address, "localhost"; with a proxy
- * also names that only a local network knows)?  0, or -1 with the reason. */
+/* guard_name(g, u, proxied, e): may U's host be asked, as far as its name tells (an address,
+ * "localhost"; with a proxy also names that only a local network knows)?  0, or -1 with the reason. */
 int guard_name(const struct guard *g, const struct url *u, int proxied, struct err *e);
 
-/* guard_list(g, u, addresses, e): may U be asked at each of these ("[V6],V4,...")?  0, or -1 with the reason. */
+/* guard_list(g, u, addresses, e): may U be asked at each of these ("[V6],V4,...")?  0, or -1 with the
+ * reason. */
 int guard_list(const struct guard *g, const struct url *u, const char *addresses, struct err *e);
 
 /* guard_address(g, u, text, e): the same for one address, without brackets. */

@@ -138,7 +138,7 @@ static void test_lines(void **state)
 static void check_end(const char *script, enum finding worst)
 {
 	char path[] = "/tmp/narlock-selfcheck.XXXXXX";
-	struct report r = { FINDING_OK };
+	struct report r = { .worst = FINDING_OK };
 	int fd = mkstemp(path);
 
 	assert_true(fd >= 0);
@@ -152,7 +152,7 @@ static void check_end(const char *script, enum finding worst)
 
 static void test_end(void **state)
 {
-	struct report r = { FINDING_OK };
+	struct report r = { .worst = FINDING_OK };
 
 	(void)state;
 	check_end("#!/bin/sh\necho mode root\necho verdict good\n", FINDING_OK);
