@@ -36,6 +36,7 @@ struct shared_again {
 };
 
 #define SHARED_QUEUE 1024
+#define SHARED_PROMISES 1024
 #define SHARED_DAEMONS 8
 
 struct shared_daemon {
@@ -57,6 +58,11 @@ struct shared {
 	/* The queue, under the lock, which survives the death of its holder. */
 	pthread_mutex_t lock;
 	struct shared_again queue[SHARED_QUEUE];
+	/* Items whose narinfo the upstream has given before their nar was baked: any thread can be asked for it. */
+	uint32_t promised;
+	struct {
+		int64_t hash, until; /* UNTIL: milliseconds of the monotonic clock */
+	} promises[SHARED_PROMISES];
 	/* Web threads; a new generation takes over the numbers of the old one. */
 	struct shared_worker workers[POOL_MAX];
 };

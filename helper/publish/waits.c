@@ -45,6 +45,26 @@ end(struct worker *w, struct wait *at)
 	MHD_resume_connection(c);
 }
 
+/* An item's nar will be asked for next, maybe of another thread.  Two threads at the same place spoil at most a promise. */
+static void
+promise(struct shared *s, int64_t hash, int64_t now)
+{
+	unsigned i = __atomic_fetch_add(&s->promised, 1, __ATOMIC_RELAXED) % SHARED_PROMISES;
+
+	__atomic_store_n(&s->promises[i].until, now + PROMISED_MS, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->promises[i].hash, hash, __ATOMIC_RELAXED);
+}
+
+static int
+is_promised(struct shared *s, int64_t hash, int64_t now)
+{
+	for (unsigned i = 0; i < SHARED_PROMISES; i++)
+		if (__atomic_load_n(&s->promises[i].hash, __ATOMIC_RELAXED) == hash &&
+		    now < __atomic_load_n(&s->promises[i].until, __ATOMIC_RELAXED))
+			return 1;
+	return 0;
+}
+
 int
 waits_for_narinfo(struct worker *w, struct MHD_Connection *c, struct request *r, const char *part)
 {
@@ -74,14 +94,12 @@ waits_for_nar(struct worker *w, struct MHD_Connection *c, struct request *r, con
 
 	if (w->up < 0 || at == NULL || r->waited || hash < 0)
 		return 0;
-	for (unsigned i = 0; i < WORKER_PROMISES; i++)
-		if (w->promises[i].hash == hash && w->now < w->promises[i].until) {
-			at->is_nar = 1;
-			strcpy(at->path, path);
-			begin(w, at, c, r, BAKE_MS);
-			return 1;
-		}
-	return 0;
+	if (!is_promised(w->o->shared, hash, w->now))
+		return 0;
+	at->is_nar = 1;
+	strcpy(at->path, path);
+	begin(w, at, c, r, BAKE_MS);
+	return 1;
 }
 
 /* What the upstream says, as an answer of ours. */
@@ -109,15 +127,6 @@ translate(const struct upstream_answer *a, const char *body, unsigned *status)
 	return r;
 }
 
-/* Its nar will be asked for next, maybe of another thread: each remembers what it was told. */
-static void
-promise(struct worker *w, int64_t hash)
-{
-	w->promises[w->promised].hash = hash;
-	w->promises[w->promised].until = w->now + PROMISED_MS;
-	w->promised = (w->promised + 1) % WORKER_PROMISES;
-}
-
 static void
 take_answer(struct worker *w, const char *message, size_t len)
 {
@@ -136,7 +145,7 @@ take_answer(struct worker *w, const char *message, size_t len)
 		at->request->response = translate(&a, message + sizeof a, &at->request->status);
 		shared_add(w->counts, a.status == 200 ? COUNT_NARINFO : COUNT_NARINFO_MISSING, 1);
 		if (a.status == 200)
-			promise(w, at->hash);
+			promise(w->o->shared, at->hash, w->now);
 		end(w, at);
 	}
 }

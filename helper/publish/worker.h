@@ -16,9 +16,8 @@
 #define WORKER_BATCH 64
 /* Answers with narinfos that are kept for a second. */
 #define WORKER_INFOS 4096
-/* Requests that wait for the upstream, items that it has promised, and the longest message from it. */
+/* Requests that wait for the upstream, and the longest message from it. */
 #define WORKER_WAITS 256
-#define WORKER_PROMISES 1024
 #define WORKER_MESSAGE (UPSTREAM_BODY + 64)
 
 union address {
@@ -91,10 +90,6 @@ struct worker {
 	int up; /* socket to the process that asks the upstream, or -1 */
 	uint32_t tickets;
 	struct wait waits[WORKER_WAITS];
-	unsigned promised;
-	struct {
-		int64_t hash, until;
-	} promises[WORKER_PROMISES];
 	char message[WORKER_MESSAGE];
 };
 

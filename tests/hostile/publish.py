@@ -81,6 +81,7 @@ class Server:
         self.port = int(re.match(r"http://127\.0\.0\.1:(\d+)/\n$", line)[1])
         if wait:
             until(lambda: all(self.urn(i) for i in cache.items), 60)
+            time.sleep(1.1)      # for as long a thread gives the same answer again
 
     def text(self):
         self.log.seek(0)
