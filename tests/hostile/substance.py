@@ -7,7 +7,7 @@ import sys
 import time
 
 from layers import ENOSYS, LANDLOCK_CREATE_RULESET, simulate
-from bed import HERE, Server, Skipped, check, nar, run, tree, until
+from bed import BUILD, HERE, Server, Skipped, check, nar, run, tree, until
 
 
 def served(m, name="wanted", **kw):
@@ -415,7 +415,44 @@ def no_options(machine):
     check((got := a.substitute(item)) == item.success, f"the reply is {got!r}: {a.log[-300:]!r}")
 
 
+def audit_chain(machine):
+    """Many brokers write one log at the same time, it is rotated meanwhile, one is killed: all of it hangs together."""
+    m = machine()
+    items = [m.item(f"chained-{n}") for n in range(6)]
+    for i in items:
+        url = i.serve(m.bed.server, m.name)
+    narlock = f"{BUILD}/bin/narlock"
+
+    def verify(*files):
+        r = subprocess.run([narlock, "audit", "--verify", *files], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return r.returncode, r.stdout.decode()
+    agents = [m.agent("query", url) for _ in range(6)]
+    for turn in range(8):
+        for a, i in zip(agents, items):
+            a.write(f"have {i.path}\n")
+        for a in agents:
+            while a.line():
+                pass
+        if turn == 3:
+            os.rename(m.audit_log, f"{m.audit_log}.1")
+            agents += [m.agent("query", url) for _ in range(2)]
+            items += items[:2]
+        if turn == 5:
+            agents.pop(0).end()
+            items.pop(0)
+    code, out = verify(f"{m.audit_log}.1", m.audit_log)
+    check(code == 0, f"{code}: {out}")
+    check(not any("unjoined" in r for r in m.audit()), "records that are not joined")
+    with open(m.audit_log) as f:
+        lines = f.readlines()
+    with open(m.audit_log, "w") as f:
+        f.writelines(lines[:-3] + lines[-2:])
+    code, out = verify(f"{m.audit_log}.1", m.audit_log)
+    check(code == 2 and "removed" in out, f"a removed record: {code}: {out}")
+
+
 def cases():
+    yield "audit: one chain for all", audit_chain
     yield "store: full spool", full_spool
     yield "store: spool on disk", spool_on_disk
     yield "store: no room", full_store("size=128k", "size", "bytes in ")
