@@ -21,7 +21,7 @@
   #:use-module (gnu packages linux)
   #:use-module (gnu packages sqlite)
   #:use-module (gnu packages tls)
-  #:use-module (gnu services)
+  #:use-module ((gnu services) #:hide (delete))
   #:use-module (gnu services base)
   #:use-module (gnu services shepherd)
   #:use-module (gnu system)
