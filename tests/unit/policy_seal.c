@@ -175,7 +175,7 @@ test_old_calls(void **state)
 static void
 test_new_calls(void **state)
 {
-	static const long calls[] = { SYS_clone3, SYS_io_uring_setup, SYS_close_range, SYS_pidfd_open, 450,
+	static const long calls[] = { SYS_clone3, SYS_io_uring_setup, SYS_close_range, SYS_pidfd_getfd, 450,
 		470, 999 };
 
 	(void)state;
