@@ -8,6 +8,7 @@
 #   make deps       the Debian packages that building and testing need
 #   make deb        build/deb/*.deb; make check-deb installs, upgrades and removes them in a root of their own
 #   make check-e2e, make bench      with a real guix in directories; see README.md
+#   make check-systemd              a real systemd in a container (installs debootstrap and systemd-container)
 #   make unit, asan, hostile, fuzz  parts of `make check'
 
 VERSION := 0.1
@@ -212,7 +213,8 @@ endef
 $(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/obj,-pie)))
 $(foreach t,$(UNIT),$(eval $(call unit_test,$(t),$(B)/asan,$(SANITIZE))))
 
-unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy $(B)/bin/narlock $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(B)/bin/narlock-heal
+unit: $(UNIT:%=$(B)/obj/tests/%) $(B)/mkpolicy $(B)/bin/narlock $(B)/bin/narlock-eris $(B)/bin/narlock-publish $(B)/bin/narlock-heal \
+		$(UNITS:%=$(B)/share/systemd/%) $(B)/share/systemd/narlock-heal.service
 	tests/run-units '$(B)/obj/tests' $(UNIT_SCRIPTS)
 asan: $(UNIT:%=$(B)/asan/tests/%) $(B)/mkpolicy
 	tests/run-units '$(B)/asan/tests'

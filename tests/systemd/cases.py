@@ -1,0 +1,469 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests: narlock under systemd: cases.py LEADER ROOT [NAME...]   (`run' starts it, in the container's network)
+
+LEADER is the container's first process, ROOT its root directory.  Prints `ok NAME', `not ok NAME: why', `SKIP NAME: why' and
+"N passed, N failed, N skipped"."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import traceback
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, f"{os.path.dirname(HERE)}/hostile")
+import bed as beds  # noqa: E402
+from bed import Failed, Item, Server, Skipped, check, status, until  # noqa: E402
+import nar  # noqa: E402
+
+LEADER, ROOT = sys.argv[1], sys.argv[2]
+INSIDE = ["nsenter", "-t", LEADER, "-m", "-u", "-i", "-n", "-p", "env", "-i", "-C", "/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+          "LC_ALL=C.UTF-8", "HOME=/root"]
+CAPS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+ROOT_DIR = f"/proc/{LEADER}/root"
+DROPINS = "/etc/systemd/system/guix-daemon.service.d"
+
+
+def inside(*argv, check_status=True, timeout=120, wrap=(), **kw):
+    r = subprocess.run([*wrap, *INSIDE, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout,
+                       stdin=subprocess.DEVNULL, errors="replace", **kw)
+    if check_status and r.returncode:
+        raise Failed(f"{' '.join(argv)[:120]}: status {r.returncode}: {r.stdout[-600:]}")
+    return r.stdout if check_status else r
+
+
+def put(path, text, mode=0o644):
+    path = ROOT_DIR + path
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as f:
+        f.write(text)
+    os.chmod(path, mode)
+
+
+def journal(since, *more):
+    inside("journalctl", "--sync")
+    out = inside("journalctl", "-q", "--no-pager", "-o", "cat", f"--after-cursor={since}", *more, check_status=False).stdout
+    return out if "Failed to add filter for units" not in out else ""  # no unit of that name has ever run
+
+
+def cursor():
+    """Where the journal is now, all that was said before included."""
+    inside("journalctl", "--sync")
+    return re.search(r"^-- cursor: (\S+)", inside("journalctl", "-q", "-n", "0", "--show-cursor"), re.M).group(1)
+
+
+# --- Items and their server -------------------------------------------------------------------------------------
+
+class Farm:
+    """What Item wants of a machine."""
+
+    def __init__(self, scratch):
+        put("/etc/hosts", "127.0.0.1 localhost substitutes.example\n")
+        self.bed, self.scratch, self.name, self.server = self, scratch, "www", Server()
+        os.makedirs(scratch, exist_ok=True)
+        beds.run(f"{beds.TOOLS}/sign", "genkey", f"{scratch}/farm.sec", f"{scratch}/farm.pub")
+        put("/etc/guix/acl", beds.run(f"{beds.TOOLS}/sign", "acl", f"{scratch}/farm.pub").decode())
+        self.url = f"{self.server.url}/www".replace("127.0.0.1", "substitutes.example")  # there is a resolver to be used
+
+    def path(self, name):
+        return f"/gnu/store/{nar.base32(os.urandom(20))}-{name}"
+
+    def item(self, name, slow=False):
+        """With SLOW it takes a minute to come, until it is served again."""
+        item = Item(self, f"{name}-{os.urandom(3).hex()}", data=beds.tree(name, 200_000))
+        item.serve(self.server, "www", rate=len(item.body) // 60 if slow else None)
+        return item
+
+
+def build(item, *more):
+    return inside("guix", "build", *more, item.path, check_status=False)
+
+
+def installed(item):
+    return os.path.lexists(ROOT_DIR + item.path) and nar.nar(ROOT_DIR + item.path) == item.data
+
+
+class Building:
+    """A slow `guix build', with its helpers at work."""
+
+    def __init__(self, farm, name):
+        self.farm, self.item = farm, farm.item(name, slow=True)
+        self.process = subprocess.Popen([*INSIDE, "guix", "build", self.item.path], stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        page = f"/www/{self.item.page}"
+        if not until(20, lambda: farm.server.seen[page]):
+            raise Failed(f"the nar is not asked for: {self.output()}")
+        check(until(5, lambda: processes("unpack")), "no unpacker")
+
+    def hurry(self):
+        """From now on the nar comes at once, to who asks anew."""
+        self.item.serve(self.farm.server, "www")
+
+    def output(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        return self.process.stdout.read().decode(errors="replace")[-3000:]
+
+    def finish(self, seconds=40):
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"guix build hangs: {self.output()}") from None
+        out = self.output()
+        check(installed(self.item), f"the item did not come: {out}")
+        return out
+
+    def end(self):
+        self.hurry()
+        for pid in processes("fetch"):
+            os.kill(pid, signal.SIGKILL)
+        self.finish()
+
+
+# --- Processes of the container -----------------------------------------------------------------------------------
+
+def processes(name):
+    """Pids of those in the container whose first argument's last part is NAME."""
+    space, found = os.readlink(f"/proc/{LEADER}/ns/pid"), []
+    for pid in beds.pids():
+        try:
+            if os.readlink(f"/proc/{pid}/ns/pid") == space and os.path.basename(beds.command(pid)) == name and status(pid):
+                found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
+def namespaces(pid):
+    return {n: os.readlink(f"/proc/{pid}/ns/{n}") for n in ("user", "mnt", "ipc", "net", "uts", "pid")}
+
+
+def uid_of(user):
+    return inside("id", "-u", user).strip()
+
+
+def confined(pid, who, uid):
+    """What is true of every helper, however it was started."""
+    s = status(pid)
+    check(s, f"{who} has gone")
+    check(set((s["Uid"] + " " + s["Gid"]).split()) == {uid}, f"{who}: uid {s['Uid']} gid {s['Gid']}, not {uid}")
+    check(all(int(s[c], 16) == 0 for c in CAPS), f"{who}: {[(c, s[c]) for c in CAPS]}")
+    check((s["NoNewPrivs"], s["Seccomp"], s["Threads"]) == ("1", "2", "1"), f"{who}: {s}")
+    check(os.stat(f"/proc/{pid}/stat").st_uid == 0, f"{who} is dumpable")
+    return s
+
+
+def hidden(pid, who):
+    for path in ("/gnu/store", "/var/guix", "/etc/guix", "/home", "/root"):
+        there = f"/proc/{pid}/root{path}"
+        check(not os.path.exists(there) or not os.listdir(there), f"{who} sees {path}")
+
+
+def broker_of_substitute():
+    found = [p for p in processes("broker") if b"--substitute" in open(f"/proc/{p}/cmdline", "rb").read()]
+    brokers = [p for p in found if int(status(p)["PPid"]) not in found]
+    check(len(brokers) == 1, f"brokers: {found}")
+    return brokers[0]
+
+
+# --- Modes --------------------------------------------------------------------------------------------------------
+
+def daemon(farm, rootless, sockets):
+    inside("systemctl", "stop", "guix-daemon.service")
+    inside("systemctl", "start" if sockets else "stop", "narlock-fetch.socket", "narlock-resolve.socket")
+    user = "guix-daemon" if rootless else "root"
+    inside("chown", "-R", f"{user}:", "/gnu/store", "/var/guix", "/var/log/guix")
+    # The project's drop-in, and what a machine without a network needs.
+    inside("cp", "/usr/share/narlock/guix-daemon.service.d/narlock.conf", f"{DROPINS}/narlock.conf")
+    put(f"{DROPINS}/test.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/guix-daemon --discover=no "
+        f"--substitute-urls={farm.url} {'' if rootless else '--build-users-group=_guixbuild'}\n"
+        + ("" if rootless else "User=root\nAmbientCapabilities=\n"))
+    inside("systemctl", "daemon-reload")
+    inside("systemctl", "restart", "guix-daemon.service")
+    check(until(10, lambda: os.path.exists(f"{ROOT_DIR}/var/guix/daemon-socket/socket")), "guix-daemon does not start")
+
+
+def substitutes(farm, who):
+    item = farm.item(who)
+    r = build(item)
+    check(r.returncode == 0 and installed(item), f"guix build: status {r.returncode}: {r.stdout[-800:]}\n"
+          + inside("journalctl", "-q", "--no-pager", "-n", "20", "-o", "short"))
+
+
+def quiet(farm, who):
+    """A substitution without any trouble, and no line in the journal but the daemon's own."""
+    before = cursor()
+    substitutes(farm, who)
+    until(3, lambda: not processes("fetch"))
+    lines = [line for line in journal(before).splitlines() if "narlock" in line and "Created slice" not in line]
+    check(not lines, f"the journal: {lines}")
+
+
+# --- Cases --------------------------------------------------------------------------------------------------------
+
+def installation(farm):
+    """sysusers.d and tmpfiles.d have done their work at boot; the units are right."""
+    uid_of("narlock")
+    check(os.path.isdir(f"{ROOT_DIR}/run/narlock-root"), "no /run/narlock-root")
+    out = inside("systemd-analyze", "verify", "--man=no", *[f"/usr/lib/systemd/system/narlock-{u}" for u in ("fetch.socket", "fetch@.service",
+                 "resolve.socket", "resolve@.service", "heal.service", "heal.timer")], check_status=False)
+    check(out.returncode == 0 and "narlock" not in out.stdout, f"verify: {out.stdout}")
+    for path in ("/usr/share/narlock/policy", "/etc/narlock/narlock.conf", "/var/log/narlock"):
+        check(os.path.exists(ROOT_DIR + path), f"no {path}")
+
+
+def figure(*argv):
+    out = inside("systemd-analyze", "--no-pager", "security", *argv)
+    return re.search(r"exposure level.*: ([\d.]+)", out).group(1)
+
+
+def exposure(farm):
+    """What systemd itself thinks of the units; the figures go to the output."""
+    for unit in ("narlock-fetch@x.service", "narlock-resolve@x.service", "narlock-heal.service"):
+        value = figure(unit)
+        print(f"   {unit}: {value}")
+        check(float(value) <= 1.3, f"{unit}: {value}")
+    for mode in ("rootless", "root"):
+        daemon(farm, mode == "rootless", False)
+        after = figure("guix-daemon.service")
+        inside("rm", f"{DROPINS}/narlock.conf")
+        inside("systemctl", "daemon-reload")
+        print(f"   guix-daemon.service ({mode}): {figure('guix-daemon.service')} without the drop-in, {after} with it")
+
+
+def root(farm):
+    """A root daemon: the spawner starts the helpers, whether the sockets are there or not."""
+    for sockets in (False, True):
+        daemon(farm, False, sockets)
+        quiet(farm, "root")
+        b = Building(farm, "root-slow")
+        uid = uid_of("narlock")
+        for who in ("fetch", "unpack"):
+            for pid in processes(who):
+                s = confined(pid, who, uid)
+                check(s["Groups"].strip() == "", f"{who}: groups {s['Groups']}")
+                spawner = status(int(s["PPid"]))
+                check(int(s["Seccomp_filters"]) > int(spawner["Seccomp_filters"]), f"{who}: no filter of its own: {s}")
+                check(os.path.basename(beds.command(int(s["PPid"]))) == "broker", f"{who} is not the spawner's child")
+        check(processes("fetch"), "no fetcher")
+        b.end()
+
+
+def rootless_socket(farm):
+    daemon(farm, True, True)
+    quiet(farm, "socket")
+    b = Building(farm, "socket-slow")
+    broker = broker_of_substitute()
+    for who in ("fetch", "resolve"):
+        check(processes(who), f"no {who}")
+        for pid in processes(who):
+            s = confined(pid, who, uid_of("narlock"))
+            check(s["Groups"].split() in ([], [uid_of("narlock")]), f"{who}: groups {s['Groups']}")
+            check(s["PPid"] == LEADER, f"{who} is a child of {s['PPid']}")
+            check(int(s["Seccomp_filters"]) > int(status(broker)["Seccomp_filters"]),
+                  f"{who}: filters of the unit and its own: {s['Seccomp_filters']}")
+            ours, theirs = namespaces(LEADER), namespaces(pid)
+            check(theirs["mnt"] not in (ours["mnt"], namespaces(broker)["mnt"]) and theirs["ipc"] != ours["ipc"], f"{theirs}")
+            hidden(pid, who)
+            with open(f"/proc/{pid}/cgroup") as f:
+                check(f"narlock-{who}@" in f.read(), f"{who} is not in its unit's control group")
+    daemon_uid = uid_of("guix-daemon")
+    for pid in processes("unpack"):
+        confined(pid, "unpack", daemon_uid)
+        check(namespaces(pid)["user"] != namespaces(LEADER)["user"], "unpack is in no user namespace")
+        hidden(pid, "unpack")
+    s = status(broker)
+    check(s["Uid"].split() == [daemon_uid] * 4, f"the broker: {s['Uid']}")
+    check(all(int(s[c], 16) == 0 for c in ("CapInh", "CapPrm", "CapEff", "CapAmb")) and s["NoNewPrivs"] == "1",
+          f"the broker has capabilities (CAP_CHOWN?): {[(c, s[c]) for c in CAPS]}")
+    for p in processes("broker"):
+        check(int(status(p)["CapPrm"], 16) == 0 and int(status(p)["CapAmb"], 16) == 0, f"{p}: {status(p)}")
+    b.end()
+    with open(f"{ROOT_DIR}/var/log/narlock/audit.log") as f:
+        last = [line for line in f if '"event":"substitute"' in line][-1]
+    check('"fetch_verified":"uid,no-groups,no-caps,no-new-privs,seccomp"' in last, last)
+    check("landlock-fs" not in last.split('"unpack_claimed"')[1] or "landlock-fs" in last.split('"unpack_verified"')[0],
+          f"the unit forbids Landlock: {last}")
+
+
+def rootless_namespace(farm):
+    """Where the sockets are stopped, their files are gone, and the next way is taken."""
+    daemon(farm, True, False)
+    check(not os.path.exists(f"{ROOT_DIR}/run/narlock/fetch.socket"), "the socket's file stays")
+    quiet(farm, "namespace")
+    b = Building(farm, "namespace-slow")
+    for who in ("fetch", "unpack"):
+        for pid in processes(who):
+            confined(pid, who, uid_of("guix-daemon"))
+            check(namespaces(pid)["user"] != namespaces(LEADER)["user"], f"{who} is in no user namespace")
+            hidden(pid, who)
+    b.end()
+
+
+def killed_by(how, reason):
+    """The fetcher is killed in mid-nar: the item comes all the same, and the journal says what happened."""
+    def case(farm):
+        daemon(farm, True, True)
+        before = cursor()
+        undo = how(None, None)
+        try:
+            b = Building(farm, "killed")
+            b.hurry()
+            first = set(processes("fetch"))
+            how(b, first)
+            check(until(15, lambda: not any(status(p) for p in first)), "it was not killed")
+        finally:
+            if undo:
+                undo()
+        out = b.finish()
+        check("its unit has ended" in out, f"guix build does not say so: {out[-600:]}")
+        text = journal(before, "-u", "narlock-fetch@*")
+        check(re.search(reason, text), f"the journal does not say so: {text}")
+        check(not re.search(r"(?m)^(Start|Stopp)|Consumed|Deactivated", text), f"the journal says too much: {text}")
+    return case
+
+
+def by_hand(b, pids):
+    if b:
+        inside("systemctl", "kill", "--signal=KILL", "narlock-fetch@*")
+
+
+def dropin(name, text):
+    path = f"/run/systemd/system/narlock-fetch@.service.d/{name}.conf"
+    put(path, text)
+    inside("systemctl", "daemon-reload")
+
+    def undo():
+        os.unlink(ROOT_DIR + path)
+        inside("systemctl", "daemon-reload")
+    return undo
+
+
+def by_runtime(b, pids):
+    return dropin("time", "[Service]\nRuntimeMaxSec=3\n") if b is None else None
+
+
+def memory(farm):
+    """A limit that no fetcher can keep: no item, no waiting, and after it all is as before."""
+    daemon(farm, True, True)
+    # A container has no memory controller where the machine still has cgroup v1; there it is a limit of address space.
+    controllers = f"{ROOT_DIR}/sys/fs/cgroup/cgroup.controllers"
+    limit = "LimitAS=8M"
+    if os.path.exists(controllers) and "memory" in open(controllers).read():
+        limit = "MemoryMax=1M"
+    print(f"   {limit}")
+    before, item = cursor(), farm.item("memory")
+    undo = dropin("memory", f"[Service]\n{limit}\n")
+    try:
+        r = build(item)
+        check(not installed(item) and "no fetch helper" in r.stdout, f"guix build: {r.stdout[-600:]}")
+        text = journal(before, "-u", "narlock-fetch@*")
+        check(re.search("code=killed, status=9/KILL|oom|code=exited, status=127", text), f"the journal does not say so: {text}")
+    finally:
+        undo()
+    daemon(farm, True, True)
+    r = build(item)
+    check(installed(item), f"the retry: {r.stdout[-600:]}")
+
+
+def strangers(farm):
+    """Who may not connect cannot; who could by a careless mode is sent away, and the journal says who it was."""
+    daemon(farm, True, True)
+    check(os.stat(f"{ROOT_DIR}/run/narlock/fetch.socket").st_mode & 0o777 == 0o600, "the mode of the socket")
+    out = inside("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh", "-c",
+                 "test -w /run/narlock/fetch.socket && echo writable", check_status=False)
+    check("writable" not in out.stdout, "nobody may connect")
+    before = cursor()
+    os.chmod(f"{ROOT_DIR}/run/narlock/fetch.socket", 0o666)
+    code = ("import os, socket, sys\ns = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+            f"os.chdir({ROOT_DIR!r} + '/run/narlock')\nos.setgid(65534)\nos.setuid(65534)\n"
+            "s.connect('fetch.socket')\nsys.exit(s.recv(10) != b'')")
+    r = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=20)
+    check(r.returncode == 0, f"it is not sent away: {r.stderr.decode()}")
+    # The whole journal: when journald reads the line, the process that it would look up the unit of has often gone.
+    until(5, lambda: "narlock-fetch@" in journal(before))
+    text = journal(before)
+    check("uid 65534 may not connect" in text, f"the journal: {text}")
+    os.chmod(f"{ROOT_DIR}/run/narlock/fetch.socket", 0o600)
+
+
+def many(farm):
+    """More clients than there are places: they are told, nothing hangs, and the next one is served."""
+    daemon(farm, True, True)
+    path = "/run/systemd/system/narlock-fetch.socket.d/few.conf"
+    put(path, "[Socket]\nMaxConnections=1\n")
+    try:
+        inside("systemctl", "daemon-reload")
+        inside("systemctl", "restart", "narlock-fetch.socket")
+        before = cursor()
+        item = farm.item("many")
+        r = build(item)  # the daemon asks one process, and orders from another: two connections
+        check(installed(item) or "no fetch helper" in r.stdout, f"guix build: {r.stdout[-600:]}")
+        if not installed(item):
+            check("Too many incoming connections" in journal(before, "-u", "narlock-fetch.socket"), "the journal does not say it")
+    finally:
+        os.unlink(ROOT_DIR + path)
+        inside("systemctl", "daemon-reload")
+        inside("systemctl", "restart", "narlock-fetch.socket")
+    check(until(5, lambda: not processes("fetch")), "a fetcher stays")
+    substitutes(farm, "after-many")
+
+
+def bursts(farm):
+    """Three hundred connections in a moment do not stop the socket for good."""
+    daemon(farm, True, True)
+    code = ("import os, socket\nos.chdir('/run/narlock')\nkept = []\nfor i in range(300):\n"
+            " s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n s.connect('fetch.socket')\n s.close()\n")
+    subprocess.run([sys.executable, "-c", code.replace("/run/narlock", f"{ROOT_DIR}/run/narlock")], check=True, timeout=60)
+    check(until(90, lambda: not inside("systemctl", "-q", "--no-legend", "list-units", "narlock-fetch@*").strip()),
+          "fetchers stay")
+    check(inside("systemctl", "is-active", "narlock-fetch.socket").strip() == "active", "the socket was stopped")
+    substitutes(farm, "after-burst")
+
+
+def doctor(farm):
+    for rootless, sockets, word in ((False, False, "mode root\n"), (True, True, "mode rootless-namespace units\n"),
+                                    (True, False, "mode rootless-namespace\n")):
+        daemon(farm, rootless, sockets)
+        user = ["setpriv", "--reuid=guix-daemon", "--regid=guix-daemon", "--clear-groups"] if rootless else []
+        r = inside(*user, "sh", "-c", "/usr/libexec/narlock/broker --self-check; exit $?", check_status=False)
+        check(r.returncode in (0, 1) and word in r.stdout, f"--self-check: {r.returncode} {r.stdout}")
+        uid = uid_of("narlock" if not rootless or sockets else "guix-daemon")
+        check(f"helper fetch uid={uid} " in r.stdout, r.stdout)
+
+
+CASES = [("installation", installation), ("exposure", exposure), ("root", root), ("rootless: socket", rootless_socket),
+         ("rootless: namespace", rootless_namespace), ("killed: systemctl kill", killed_by(by_hand, "code=killed, status=9/KILL")),
+         ("killed: RuntimeMaxSec", killed_by(by_runtime, "timeout|time limit")),
+         ("killed: memory limit", memory),
+         ("strangers", strangers), ("many clients", many), ("bursts", bursts), ("doctor", doctor)]
+
+
+def main(names):
+    os.umask(0o022)
+    farm = Farm(f"{ROOT_DIR}/root/farm")
+    inside("mkdir", "-p", DROPINS)
+    passed = failed = skipped = 0
+    for name, case in CASES:
+        if names and not any(name.startswith(n) for n in names):
+            continue
+        begin = time.monotonic()
+        try:
+            case(farm)
+            result, passed = f"ok {name}", passed + 1
+        except Skipped as e:
+            result, skipped = f"SKIP {name}: {e}", skipped + 1
+        except Exception as e:
+            where = "" if isinstance(e, Failed) else traceback.format_exc().splitlines()[-3].strip()
+            result, failed = f"not ok {name}: {e} {where}", failed + 1
+        print(f"{result} ({time.monotonic() - begin:.1f} s)", flush=True)
+        for pid in processes("fetch") + processes("guix"):
+            beds.kill(pid)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 0 if failed == 0 and passed > 0 else 1
+
+
+sys.exit(main(sys.argv[3:]))
