@@ -166,7 +166,7 @@ what_it_leads_to_is_untrusted(void **state)
 static void
 told_once(void **state)
 {
-	char what[8];
+	char what[16];
 
 	(void)state;
 	for (int i = 0; i < 30; i++) {
