@@ -39,7 +39,7 @@
 #define AGAIN 2
 
 /* What a child says with its exit status. */
-enum { EXIT_DAMAGED = 3 };
+enum { EXIT_DAMAGED = 3, EXIT_MOVED = 4 };
 
 enum role { ROLE_WEB, ROLE_INDEX, ROLE_NET, ROLE_UP, ROLES };
 
@@ -331,7 +331,7 @@ run_child(struct serve *s, enum role role, pid_t parent)
 		    role == ROLE_NET ? run_net(s, &e) : run_up(s, &e);
 	if (rc != 0)
 		fprintf(stderr, "narlock-publish: %s: %s\n", role_names[role], e.text);
-	_exit(rc == 0 ? 0 : e.code == CATALOG_DAMAGED ? EXIT_DAMAGED : 1);
+	_exit(rc == 0 ? 0 : e.code == CATALOG_DAMAGED ? EXIT_DAMAGED : e.code == WATCH_MOVED ? EXIT_MOVED : 1);
 }
 
 /* Sockets between the threads of a new web server and its upstream process. */
@@ -403,6 +403,27 @@ renew_index(struct serve *s)
 	start(s, ROLE_WEB);
 }
 
+/* The cache is opened again, for all. */
+static void
+renew_cache(struct serve *s)
+{
+	struct err e;
+	int fd = tool_open_cache(&s->o->conf, &e);
+
+	if (fd < 0) {
+		fprintf(stderr, "narlock-publish: %s\n", e.text);
+		return;
+	}
+	close(s->cache);
+	s->cache = fd;
+	s->start_at[ROLE_INDEX] = time(NULL);
+	if (s->current[ROLE_NET] != 0)
+		kill(s->current[ROLE_NET], SIGTERM);
+	if (s->current[ROLE_WEB] != 0)
+		kill(s->current[ROLE_WEB], SIGTERM);
+	start(s, ROLE_WEB);
+}
+
 static void
 reap(struct serve *s)
 {
@@ -428,6 +449,8 @@ reap(struct serve *s)
 			s->start_at[c->role] = time(NULL) + AGAIN;
 			if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_DAMAGED)
 				renew_index(s);
+			if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_MOVED)
+				renew_cache(s);
 		}
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -147,6 +148,16 @@ tell(struct watch *w, struct err *e)
 	return 0;
 }
 
+/* Whether the name of the cache leads to another directory than the one that is open. */
+static int
+has_moved(const struct watch *w)
+{
+	struct stat here, there;
+
+	return fstat(w->scan.cache, &here) == 0 && stat(w->conf->cache, &there) == 0 && S_ISDIR(there.st_mode) &&
+	    (here.st_ino != there.st_ino || here.st_dev != there.st_dev);
+}
+
 static int64_t
 seconds(void)
 {
@@ -167,6 +178,11 @@ loop(struct watch *w, const volatile sig_atomic_t *stop, struct err *e)
 	while (!*stop && rc == 0) {
 		struct build_report r;
 
+		if (has_moved(w)) {
+			err_set(e, "the cache is another directory now");
+			e->code = WATCH_MOVED;
+			return -1;
+		}
 		if (seconds() >= next || w->rescan) {
 			rc = scan(w, e);
 			next = seconds() + w->conf->scan_interval;

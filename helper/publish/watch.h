@@ -9,6 +9,9 @@
 #include "helper/publish/conf.h"
 #include "helper/publish/shared.h"
 
+/* e->code when another directory has taken the cache's place: it was mounted, or moved away and made again. */
+#define WATCH_MOVED (-3)
+
 /* watch_run(conf, cache, index, wrong, shared, stop, e): until *STOP, or the other end of WRONG is closed (0), or the index fails
  * (-1).  WRONG: a socket whose messages are numbers of nars (4 bytes) to be read again, or 0: the
  * index gives errors.  Totals go to SHARED.  CACHE and the path INDEX were

@@ -470,6 +470,11 @@ def vanished_cache(top, cache):
     assert s.get(f"/nar/zstd/{item}")[0] == 404
     time.sleep(3)
     assert s.process.poll() is None and len(s.children()) == 2
+    # It comes back, as a file system that is mounted again.
+    shutil.copytree(top + "/copy", cache.dir)
+    until(lambda: s.block(refs[0]) == 200, 30)
+    until(lambda: s.get("/healthz")[0] == 200)
+    assert s.urn(item)
     return s
 
 
