@@ -98,11 +98,12 @@ SRC_narlock-publish := helper/publish/main.c $(PUBLISH) $(IPC) $(PUBLISH_POLICIE
 LIB_narlock-publish := -lsodium -lmicrohttpd -lsqlite3 -lcurl -pthread
 
 # What `narlock policy' says of each process, from its program and its sources.
-FACTS := broker spawner fetch resolve unpack eris publish publish_index
+FACTS := broker spawner fetch resolve unpack eris publish publish_net publish_index
 PROGRAM_broker := broker
 PROGRAM_spawner := broker
 PROGRAM_eris := narlock-eris
 PROGRAM_publish := narlock-publish
+PROGRAM_publish_net := narlock-publish
 PROGRAM_publish_index := narlock-publish
 SRC_spawner := broker/spawner.c broker/drop.c
 

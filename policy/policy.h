@@ -34,7 +34,7 @@ extern const struct policy policy_broker_trap, policy_eris_trap, policy_fetch_tr
 #endif
 /* NAME.text.c; no process but `narlock policy' and the tests links them. */
 extern const struct policy_text policy_text_broker, policy_text_eris, policy_text_fetch, policy_text_publish,
-    policy_text_publish_index, policy_text_resolve, policy_text_unpack;
+    policy_text_publish_index, policy_text_publish_net, policy_text_resolve, policy_text_unpack;
 
 /* policy_load(policy, e): put the filter on the calling thread and all it will start, with the plain
  * system call; it can never be taken off again.  Needs no_new_privs (or CAP_SYS_ADMIN).  0 or -1. */

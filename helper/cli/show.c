@@ -11,8 +11,8 @@
 static const char help[] =
     "Usage: narlock policy [PROCESS] [--pfc]\n"
     "\n"
-    "Print what PROCESS (broker, spawner, fetch, resolve, unpack, eris, publish, publish_index; without a\n"
-    "name: all) runs as: uid, capabilities, namespaces, Landlock rules, limits, libraries, lines of code; and\n"
+    "Print what PROCESS (broker, spawner, fetch, resolve, unpack, eris, publish, publish_net, publish_index;\n"
+    "without a name: all) runs as: uid, capabilities, namespaces, Landlock rules, limits, libraries, lines of code; and\n"
     "the system calls that are compiled into it, with their reasons; or with --pfc the rules that libseccomp\n"
     "made of these.\n";
 
@@ -28,6 +28,7 @@ static const struct process {
 	{ "unpack", &policy_text_unpack },
 	{ "eris", &policy_text_eris },
 	{ "publish", &policy_text_publish },
+	{ "publish_net", &policy_text_publish_net },
 	{ "publish_index", &policy_text_publish_index },
 };
 

@@ -15,7 +15,7 @@ check() { # NAME EXPECTED ACTUAL
 	fi
 }
 
-for p in broker spawner fetch resolve unpack eris publish publish_index; do
+for p in broker spawner fetch resolve unpack eris publish publish_net publish_index; do
 	keys=$("$narlock" policy $p | sed -n 's/^# \(program\|uid\|capabilities\|namespaces\|landlock\|libraries\|lines of code\): ..*/\1/p' | sort -u | wc -l)
 	check "$p: seven things" 7 "$keys"
 	case $p in spawner) continue ;; esac
