@@ -315,7 +315,7 @@ DEB_DEPS := debhelper dpkg-dev gcc make pkg-config $(filter lib%-dev zlib1g-dev,
 .PHONY: deb check-deb
 deb:
 	$(MAKE) deps DEPS='$(DEB_DEPS)'
-	debian/make-packages $(B)/deb
+	policy/debian/make-packages $(B)/deb
 check-deb: deb
 	$(MAKE) deps DEPS='debootstrap lintian systemd-container'
 	tests/deb/run $(B)/deb
