@@ -175,6 +175,7 @@ def daemon(farm, rootless, sockets):
     inside("systemctl", "stop", "guix-daemon.service")
     inside("systemctl", "start" if sockets else "stop", "narlock-fetch.socket", "narlock-resolve.socket")
     user = "guix-daemon" if rootless else "root"
+    inside("rm", "-rf", "/var/guix/narlock")  # of the other mode
     inside("chown", "-R", f"{user}:", "/gnu/store", "/var/guix", "/var/log/guix")
     # The project's drop-in, and what a machine without a network needs.
     inside("cp", "/usr/share/narlock/guix-daemon.service.d/narlock.conf", f"{DROPINS}/narlock.conf")
@@ -208,8 +209,9 @@ def installation(farm):
     """sysusers.d and tmpfiles.d have done their work at boot; the units are right."""
     uid_of("narlock")
     check(os.path.isdir(f"{ROOT_DIR}/run/narlock-root"), "no /run/narlock-root")
-    out = inside("systemd-analyze", "verify", "--man=no", *[f"/usr/lib/systemd/system/narlock-{u}" for u in ("fetch.socket", "fetch@.service",
-                 "resolve.socket", "resolve@.service", "heal.service", "heal.timer")], check_status=False)
+    out = inside("systemd-analyze", "verify", "--man=no", *[f"/usr/lib/systemd/system/narlock-{u}"
+                 for u in ("fetch.socket", "fetch@.service", "resolve.socket", "resolve@.service", "heal.service",
+                           "heal.timer")], check_status=False)
     check(out.returncode == 0 and "narlock" not in out.stdout, f"verify: {out.stdout}")
     for path in ("/usr/share/narlock/policy", "/etc/narlock/narlock.conf", "/var/log/narlock"):
         check(os.path.exists(ROOT_DIR + path), f"no {path}")
@@ -282,6 +284,12 @@ def rootless_socket(farm):
     for p in processes("broker"):
         check(int(status(p)["CapPrm"], 16) == 0 and int(status(p)["CapAmb"], 16) == 0, f"{p}: {status(p)}")
     b.end()
+    # The journal of blocks to be put back: narlock-heal finds that of these fetchers.
+    check(os.path.exists(f"{ROOT_DIR}/var/lib/narlock-fetch/heal"), "the fetchers have no journal")
+    before = cursor()
+    r = inside("systemctl", "start", "narlock-heal.service", check_status=False)
+    text = journal(before, "-u", "narlock-heal.service")
+    check(r.returncode == 0 and "Finished" in text, f"narlock-heal: {r.stdout} {text}")
     with open(f"{ROOT_DIR}/var/log/narlock/audit.log") as f:
         last = [line for line in f if '"event":"substitute"' in line][-1]
     check('"fetch_verified":"uid,no-groups,no-caps,no-new-privs,seccomp"' in last, last)
