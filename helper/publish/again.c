@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): POST /publish-this-nar-again-into-IPFS/NAME: a nar of the cache into the queue of the process that
- * talks to IPFS daemons, and what became of it. */
+ * Helper (publish): POST /publish-this-nar-again-into-IPFS/NAME: a nar of the cache into the queue of the
+ * process that talks to IPFS daemons, and what became of it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,8 @@
 /* Seconds for which a nar that was published counts as published. */
 #define DONE_FOR 60
 
-enum asked { ASKED_UNKNOWN, ASKED_QUEUED, ASKED_RUNNING, ASKED_DONE, ASKED_FAILED, ASKED_FULL, ASKED_NOT_YET };
+enum asked { ASKED_UNKNOWN, ASKED_QUEUED, ASKED_RUNNING, ASKED_DONE, ASKED_FAILED, ASKED_FULL,
+    ASKED_NOT_YET };
 
 /* Whether a nar's file has this name, with or without its .nar. */
 static int
@@ -31,7 +32,8 @@ find(struct worker *w, const char *name, struct catalog_nar *nars)
 	unsigned n = 0, kept = 0;
 
 	if (strlen(name) < 33 || strlen(name) > 255 || strchr(name, '/') != NULL || catalog_hash(name) < 0 ||
-	    catalog_nars_of(place_catalog(w->place), catalog_hash(name), nars, LIMIT_NARINFO_URLS, &n, NULL) != 0)
+	    catalog_nars_of(place_catalog(w->place), catalog_hash(name), nars, LIMIT_NARINFO_URLS, &n,
+	    NULL) != 0)
 		return 0;
 	for (unsigned i = 0; i < n; i++)
 		if (is_named(&nars[i], name))
@@ -69,7 +71,8 @@ free_place(struct shared *s, unsigned most)
 
 		if (a->state == AGAIN_QUEUED || a->state == AGAIN_RUNNING)
 			busy++;
-		else if (a->state == AGAIN_FREE || best == NULL || (best->state != AGAIN_FREE && a->since < best->since)) {
+		else if (a->state == AGAIN_FREE || best == NULL ||
+		    (best->state != AGAIN_FREE && a->since < best->since)) {
 			if (best == NULL || best->state != AGAIN_FREE)
 				best = a;
 		}
@@ -129,7 +132,8 @@ is_new(struct worker *w, const struct catalog_nar *nars, unsigned n)
 static enum asked
 worse(enum asked a, enum asked b)
 {
-	static const enum asked order[] = { ASKED_FULL, ASKED_RUNNING, ASKED_QUEUED, ASKED_FAILED, ASKED_NOT_YET, ASKED_DONE };
+	static const enum asked order[] = { ASKED_FULL, ASKED_RUNNING, ASKED_QUEUED, ASKED_FAILED,
+	    ASKED_NOT_YET, ASKED_DONE };
 
 	for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
 		if (a == order[i] || b == order[i])
@@ -151,7 +155,8 @@ answer(struct MHD_Connection *c, unsigned status, const char *text, const char *
 	if (r != NULL) {
 		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, "text/plain; charset=utf-8");
 		MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-		if (status == MHD_HTTP_ACCEPTED && snprintf(value, sizeof value, AGAIN_STATUS "%s", name) < (int)sizeof value)
+		if (status == MHD_HTTP_ACCEPTED && snprintf(value, sizeof value, AGAIN_STATUS "%s",
+		    name) < (int)sizeof value)
 			MHD_add_response_header(r, MHD_HTTP_HEADER_LOCATION, value);
 		if (retry > 0) {
 			snprintf(value, sizeof value, "%u", retry);
@@ -180,7 +185,8 @@ say(struct MHD_Connection *c, enum asked state, const char *name, int posted)
 	case ASKED_UNKNOWN:
 		break;
 	}
-	return answer(c, MHD_HTTP_NOT_FOUND, posted ? "There is no such nar.\n" : "Nobody has asked for this.\n", name, 0);
+	return answer(c, MHD_HTTP_NOT_FOUND, posted ? "There is no such nar.\n" :
+	    "Nobody has asked for this.\n", name, 0);
 }
 
 enum MHD_Result
@@ -197,15 +203,16 @@ again_post(struct worker *w, struct MHD_Connection *c, const char *name)
 	n = nars == NULL ? 0 : find(w, name, nars);
 	shared_add(w->counts, COUNT_AGAIN_ASKED, n > 0);
 	/* Who asks for what is under way costs nothing. */
-	if (n > 0 && from != NULL && is_new(w, nars, n) && !limiter_take(w->again, from->client_addr, w->now)) {
+	if (n > 0 && from != NULL && is_new(w, nars, n) && !limiter_take(w->again, from->client_addr,
+	    w->now)) {
 		free(nars);
 		shared_add(w->counts, COUNT_AGAIN_LIMITED, 1);
 		return answer(c, MHD_HTTP_TOO_MANY_REQUESTS, "Too many nars from your address.\n", name,
 		    3600 / w->o->conf->again_per_hour + 1);
 	}
 	for (unsigned i = 0; i < n; i++)
-		state = worse(state, nars[i].state == CATALOG_READY && nars[i].has_manifest ? enqueue(w, &nars[i]) :
-		    ASKED_NOT_YET);
+		state = worse(state, nars[i].state == CATALOG_READY && nars[i].has_manifest ?
+		    enqueue(w, &nars[i]) : ASKED_NOT_YET);
 	free(nars);
 	return say(c, state, name, 1);
 }

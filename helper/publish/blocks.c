@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): requests for blocks.
  *
- * Requests that arrive at the same time wait in a batch until all of them have been read: the processor hashes four
- * leaves in little more time than one. */
+ * Requests that arrive at the same time wait in a batch until all of them have been read: the processor
+ * hashes four leaves in little more time than one. */
 #include <string.h>
 
 #include "helper/eris/block.h"
@@ -38,7 +38,8 @@ text_response(const char *text)
 		const char *in;
 		void *out;
 	} body = { .in = text };
-	struct MHD_Response *r = MHD_create_response_from_buffer(strlen(text), body.out, MHD_RESPMEM_PERSISTENT);
+	struct MHD_Response *r = MHD_create_response_from_buffer(strlen(text), body.out,
+	    MHD_RESPMEM_PERSISTENT);
 
 	if (r != NULL)
 		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, "text/plain; charset=utf-8");
@@ -51,12 +52,14 @@ missing(struct worker *w, const struct place_job *job, unsigned *status)
 {
 	shared_add(w->counts, job->gone ? COUNT_BLOCK_GONE : COUNT_BLOCK_MISSING, 1);
 	*status = job->gone ? MHD_HTTP_GONE : MHD_HTTP_NOT_FOUND;
-	return text_response(job->gone ? "The nar of this block has changed or gone; it is being looked at again.\n" :
+	return text_response(job->gone ?
+	    "The nar of this block has changed or gone; it is being looked at again.\n" :
 	    "There is no such block.\n");
 }
 
 static struct MHD_Response *
-present(struct worker *w, struct MHD_Connection *c, const struct place_job *job, uint8_t *data, unsigned *status)
+present(struct worker *w, struct MHD_Connection *c, const struct place_job *job, uint8_t *data,
+    unsigned *status)
 {
 	char tag[URN_REF_LEN + 3];
 	uint64_t offset = 0, length = 0;
@@ -72,7 +75,8 @@ present(struct worker *w, struct MHD_Connection *c, const struct place_job *job,
 	}
 	r = MHD_create_response_from_buffer((size_t)length, data + offset, MHD_RESPMEM_MUST_COPY);
 	if (r != NULL)
-		reply_describe(r, *status, "application/octet-stream", tag, FOREVER, offset, length, ERIS_LARGE);
+		reply_describe(r, *status, "application/octet-stream", tag, FOREVER, offset, length,
+		    ERIS_LARGE);
 	reply_size(c, length);
 	shared_add(w->counts, COUNT_BLOCK, 1);
 	shared_add(w->counts, COUNT_BLOCK_BYTES, length);
@@ -87,7 +91,8 @@ parse(struct MHD_Connection *c, uint8_t ref[ERIS_REF], const char **why)
 	MHD_get_connection_values(c, MHD_GET_ARGUMENT_KIND, keep_query, &query);
 	*why = "The query must be urn:blake2b:REFERENCE.\n";
 	if (query != NULL && strncmp(query, "urn:eris:", 9) == 0)
-		*why = "This server gives blocks by urn:blake2b:REFERENCE, not whole contents by urn:eris: whoever decodes "
+		*why =
+		    "This server gives blocks by urn:blake2b:REFERENCE, not whole contents by urn:eris: whoever decodes "
 		    "for you must be trusted, and would see the key.  Decode on your side (narlock-eris decode).\n";
 	return query == NULL ? -1 : request_block(query, ref);
 }

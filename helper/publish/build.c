@@ -65,7 +65,7 @@ stopped(const struct build *b)
 	return b->broken || (b->o->stop != NULL && *b->o->stop);
 }
 
-/* --- With the lock held ------------------------------------------------------------------------------------- */
+/* --- With the lock held ------------------------------------------------------------------------------- */
 
 static int
 begin(struct build *b, struct err *e)
@@ -135,7 +135,8 @@ finish_nar(struct job *j, struct err *e)
 
 	j->nar.state = CATALOG_READY;
 	if (begin(b, e) != 0 || build_manifest(b->o->catalog, b->o->cache, &j->nar, e) != 0 ||
-	    put_key(b, j->nar.cap.root.ref, j->nar.id, catalog_first(j->nar.size, j->nar.cap.level), e) != 0 ||
+	    put_key(b, j->nar.cap.root.ref, j->nar.id, catalog_first(j->nar.size, j->nar.cap.level),
+	    e) != 0 ||
 	    catalog_ready(b->o->catalog, &j->nar, e) != 0)
 		return -1;
 	b->r->nars++;
@@ -157,12 +158,13 @@ take(struct build *b, struct catalog_nar *nar, struct err *e)
 		return rc;
 	b->last = nar->id;
 	/* Begun before this process: what is there of it goes first. */
-	if (nar->state == CATALOG_PARTLY && (begin(b, e) != 0 || catalog_again(b->o->catalog, nar->id, e) != 0))
+	if (nar->state == CATALOG_PARTLY && (begin(b, e) != 0 || catalog_again(b->o->catalog, nar->id,
+	    e) != 0))
 		return -1;
 	return begin(b, e) != 0 || catalog_partly(b->o->catalog, nar->id, e) != 0 ? -1 : 1;
 }
 
-/* --- Threads -------------------------------------------------------------------------------------------------- */
+/* --- Threads ------------------------------------------------------------------------------------------ */
 
 static int
 sink(void *ctx, const struct encode_block *block, struct err *e)
@@ -220,7 +222,8 @@ work_on(struct job *j, struct err *e)
 {
 	struct build *b = j->b;
 	struct stat st;
-	int fd = files_open(b->o->cache, j->nar.path, &st), gone = fd < 0 && (errno == ENOENT || errno == ENOTDIR);
+	int fd = files_open(b->o->cache, j->nar.path, &st), gone = fd < 0 && (errno == ENOENT ||
+	    errno == ENOTDIR);
 	int rc = 0;
 
 	for (unsigned i = 1; i <= ERIS_LEVEL_LARGE + 1; i++)
@@ -245,12 +248,14 @@ work_on(struct job *j, struct err *e)
 			int changed;
 
 			b->r->changed++;
-			/* No key of it may stay behind in memory, or it would be stored later and never be found wrong. */
+			/* No key of it may stay behind in memory, or it would be stored later and never be
+			 * found wrong. */
 			rc = flush_keys(b, e);
 			if (rc == 0)
 				rc = fstat(fd, &st) == 0 ? catalog_again(b->o->catalog, j->nar.id, e) : 0;
 			if (rc == 0)
-				rc = catalog_put_nar(b->o->catalog, j->nar.hash, j->nar.path, (uint64_t)st.st_size,
+				rc = catalog_put_nar(b->o->catalog, j->nar.hash, j->nar.path,
+				    (uint64_t)st.st_size,
 				    files_mtime(&st), &changed, e);
 		}
 	}
@@ -291,7 +296,7 @@ worker(void *arg)
 	return NULL;
 }
 
-/* --- Progress --------------------------------------------------------------------------------------------------- */
+/* --- Progress ----------------------------------------------------------------------------------------- */
 
 static void
 show(const struct build *b, double seconds, int bar)
@@ -309,8 +314,10 @@ show(const struct build *b, double seconds, int bar)
 		memset(text, '#', (size_t)(part * 30));
 		fprintf(stderr, "\r[%s] ", text);
 	}
-	fprintf(stderr, "%s%llu of %llu nars, %.1f of %.1f GB, %.0f MB/s, %u:%02u left%s", bar ? "" : "index: ",
-	    (unsigned long long)b->r->nars, (unsigned long long)b->nars, (double)done / 1e9, (double)b->total / 1e9, rate,
+	fprintf(stderr, "%s%llu of %llu nars, %.1f of %.1f GB, %.0f MB/s, %u:%02u left%s", bar ? "" :
+	    "index: ",
+	    (unsigned long long)b->r->nars, (unsigned long long)b->nars, (double)done / 1e9,
+	    (double)b->total / 1e9, rate,
 	    left / 60, left % 60, bar ? "  " : "\n");
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): read the nars that the index wants, encode them, and store where their blocks are.
  *
- * Memory: 16 MiB for keys that wait, 20 MiB of SQLite's, 1.5 MiB a thread.  A nar whose keys are stored in part when the
- * process is killed is begun again; all others are never read twice. */
+ * Memory: 16 MiB for keys that wait, 20 MiB of SQLite's, 1.5 MiB a thread.  A nar whose keys are stored in
+ * part when the process is killed is begun again; all others are never read twice. */
 #ifndef NARLOCK_PUBLISH_BUILD_H
 #define NARLOCK_PUBLISH_BUILD_H
 
@@ -27,12 +27,12 @@ struct build_report {
 	double seconds;
 };
 
-/* build_run(o, r, e): until nothing is wanted any more.  Files that vanish or change meanwhile are left for the next
- * scan.  -1 only if the index fails. */
+/* build_run(o, r, e): until nothing is wanted any more.  Files that vanish or change meanwhile are left for
+ * the next scan.  -1 only if the index fails. */
 int build_run(const struct build_options *o, struct build_report *r, struct err *e);
 
-/* build_manifest(c, cache, nar, e): the manifest of a nar that is ready, with the narinfo that is there now, into *NAR.
- * It stays without one if there is no narinfo. */
+/* build_manifest(c, cache, nar, e): the manifest of a nar that is ready, with the narinfo that is there now,
+ * into *NAR. It stays without one if there is no narinfo. */
 int build_manifest(struct catalog *c, int cache, struct catalog_nar *nar, struct err *e);
 
 #endif

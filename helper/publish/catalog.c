@@ -16,8 +16,10 @@
 #define BUSY_MS 10000
 
 enum query {
-	Q_FIND, Q_NODE, Q_NAR, Q_NARS_OF, Q_NEXT, Q_NEXT_WANTED, Q_INFO, Q_NEXT_INFO, Q_TOTAL_INFO, Q_TOTAL_NAR, Q_PAGES,
-	Q_BEGIN, Q_HOLD, Q_COMMIT, Q_ROLLBACK, Q_BY_PATH, Q_ADD_NAR, Q_CHANGE, Q_STATE, Q_READY, Q_ADD_INFO, Q_ADD_NODE, Q_ADD_KEY,
+	Q_FIND, Q_NODE, Q_NAR, Q_NARS_OF, Q_NEXT, Q_NEXT_WANTED, Q_INFO, Q_NEXT_INFO, Q_TOTAL_INFO,
+	    Q_TOTAL_NAR, Q_PAGES,
+	Q_BEGIN, Q_HOLD, Q_COMMIT, Q_ROLLBACK, Q_BY_PATH, Q_ADD_NAR, Q_CHANGE, Q_STATE, Q_READY, Q_ADD_INFO,
+	    Q_ADD_NODE, Q_ADD_KEY,
 	Q_NODES_OF, Q_DROP_KEYS, Q_DROP_NODES, Q_DROP_NAR, Q_DROP_INFO, QUERIES
 };
 
@@ -73,7 +75,7 @@ struct catalog {
 	sqlite3_stmt *prepared[QUERIES];
 };
 
-/* --- SQLite ----------------------------------------------------------------------------------------------- */
+/* --- SQLite ------------------------------------------------------------------------------------------- */
 
 static int
 failed(struct catalog *c, struct err *e)
@@ -169,7 +171,8 @@ check_version(struct catalog *c, int writable, struct err *e)
 	}
 	if (application == APPLICATION && version == VERSION)
 		return 0;
-	err_set(e, tables == 0 ? "the index is empty" : "the file is no index of narlock-publish, or of another version");
+	err_set(e, tables == 0 ? "the index is empty" :
+	    "the file is no index of narlock-publish, or of another version");
 	if (e != NULL && tables != 0)
 		e->code = CATALOG_DAMAGED;
 	return -1;
@@ -189,7 +192,8 @@ catalog_open(const char *path, int writable, struct err *e)
 {
 	struct catalog *c = calloc(1, sizeof *c);
 	/* Readers of a WAL write, too: locks, in the file beside it. */
-	int persist = 1, flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | (writable ? SQLITE_OPEN_CREATE : 0);
+	int persist = 1, flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | (writable ?
+	    SQLITE_OPEN_CREATE : 0);
 
 	if (c == NULL) {
 		err_set(e, "out of memory");
@@ -215,7 +219,8 @@ catalog_open(const char *path, int writable, struct err *e)
 	    (writable && pragma(c, "PRAGMA journal_mode=wal", NULL, e) != 0) ||
 	    pragma(c, "PRAGMA synchronous=normal", NULL, e) != 0 ||
 	    pragma(c, "PRAGMA wal_autocheckpoint=8000", NULL, e) != 0 ||
-	    pragma(c, "PRAGMA journal_size_limit=67108864", NULL, e) != 0 || check_version(c, writable, e) != 0) {
+	    pragma(c, "PRAGMA journal_size_limit=67108864", NULL, e) != 0 || check_version(c, writable,
+	    e) != 0) {
 		catalog_close(c);
 		return NULL;
 	}
@@ -250,7 +255,7 @@ catalog_check(struct catalog *c, struct err *e)
 	return rc < 0 ? -1 : 0;
 }
 
-/* --- Items ------------------------------------------------------------------------------------------------ */
+/* --- Items -------------------------------------------------------------------------------------------- */
 
 int64_t
 catalog_hash(const char *part)
@@ -329,7 +334,8 @@ catalog_next(struct catalog *c, uint32_t after, int wanted, struct catalog_nar *
 }
 
 int
-catalog_nars_of(struct catalog *c, int64_t hash, struct catalog_nar *nars, unsigned max, unsigned *n, struct err *e)
+catalog_nars_of(struct catalog *c, int64_t hash, struct catalog_nar *nars, unsigned max, unsigned *n,
+    struct err *e)
 {
 	sqlite3_stmt *s = get(c, Q_NARS_OF);
 	int rc;
@@ -417,7 +423,7 @@ catalog_totals(struct catalog *c, struct catalog_totals *t, struct err *e)
 	return rc;
 }
 
-/* --- Blocks ----------------------------------------------------------------------------------------------- */
+/* --- Blocks ------------------------------------------------------------------------------------------- */
 
 uint32_t
 catalog_count(uint64_t size, unsigned level)
@@ -519,7 +525,7 @@ catalog_node(struct catalog *c, uint32_t nar, uint32_t number, uint8_t *plain, s
 	return rc;
 }
 
-/* --- Writing ---------------------------------------------------------------------------------------------- */
+/* --- Writing ------------------------------------------------------------------------------------------ */
 
 int
 catalog_begin(struct catalog *c, struct err *e)
@@ -561,7 +567,8 @@ drop_pairs(struct catalog *c, uint32_t nar, const uint8_t *pairs, size_t len, st
 	return 0;
 }
 
-/* Keys and nodes of a nar.  Keys are stored together with the node above them, so that no key is left over. */
+/* Keys and nodes of a nar.  Keys are stored together with the node above them, so that no key is left
+ * over. */
 static int
 drop_blocks(struct catalog *c, uint32_t id, struct err *e)
 {
@@ -690,7 +697,8 @@ catalog_ready(struct catalog *c, const struct catalog_nar *nar, struct err *e)
 }
 
 int
-catalog_put_node(struct catalog *c, uint32_t nar, uint32_t number, const uint8_t *pairs, size_t len, struct err *e)
+catalog_put_node(struct catalog *c, uint32_t nar, uint32_t number, const uint8_t *pairs, size_t len,
+    struct err *e)
 {
 	sqlite3_stmt *s = get(c, Q_ADD_NODE);
 

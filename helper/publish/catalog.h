@@ -4,11 +4,11 @@
  * One SQLite file in WAL mode: one process writes, any number read, a SIGKILL or a power cut loses the last
  * transaction at most.  It can be deleted and built again from the cache at any time.
  *
- * A nar of L leaves has blocks numbered from 0: its leaves in the order of the content, then the nodes of level 1,
- * then those of level 2 and so on; the root is the last one.  What is stored for each block is a key of 13 bytes: the
- * first CATALOG_SHORT bytes of its reference, the number of its nar, its own number.  Short keys collide now and then:
- * the block's own hash says which one it is.  Leaves are never stored.  Nodes are stored as the pairs that they hold:
- * to rebuild one from its 16 MiB of leaves would take 30 ms. */
+ * A nar of L leaves has blocks numbered from 0: its leaves in the order of the content, then the nodes of
+ * level 1, then those of level 2 and so on; the root is the last one.  What is stored for each block is a key
+ * of 13 bytes: the first CATALOG_SHORT bytes of its reference, the number of its nar, its own number.  Short
+ * keys collide now and then: the block's own hash says which one it is.  Leaves are never stored.  Nodes are
+ * stored as the pairs that they hold: to rebuild one from its 16 MiB of leaves would take 30 ms. */
 #ifndef NARLOCK_PUBLISH_CATALOG_H
 #define NARLOCK_PUBLISH_CATALOG_H
 
@@ -32,8 +32,8 @@ struct catalog;
 /* catalog_start(): once, before any lock: SQLite asks for random bytes at their first use. */
 void catalog_start(void);
 
-/* catalog_open(path, writable, e): make it if there is none (WRITABLE only).  A file that is no index, of another
- * version, or damaged is refused: e->code is CATALOG_DAMAGED then.  NULL on failure. */
+/* catalog_open(path, writable, e): make it if there is none (WRITABLE only).  A file that is no index, of
+ * another version, or damaged is refused: e->code is CATALOG_DAMAGED then.  NULL on failure. */
 #define CATALOG_DAMAGED (-2)
 struct catalog *catalog_open(const char *path, int writable, struct err *e);
 void catalog_close(struct catalog *c);
@@ -41,7 +41,7 @@ void catalog_close(struct catalog *c);
 /* catalog_check(c, e): read all of it, and tell whether SQLite finds it sound. */
 int catalog_check(struct catalog *c, struct err *e);
 
-/* --- Items ------------------------------------------------------------------------------------------------ */
+/* --- Items -------------------------------------------------------------------------------------------- */
 
 enum catalog_state {
 	CATALOG_WANTED,   /* seen, not yet read */
@@ -70,8 +70,8 @@ struct catalog_info {
 	int64_t mtime;
 };
 
-/* catalog_hash(part): the 32 characters of a hash part in nix-base32 as a number that is the same for hardly any two
- * items.  -1: these are no such characters. */
+/* catalog_hash(part): the 32 characters of a hash part in nix-base32 as a number that is the same for hardly
+ * any two items.  -1: these are no such characters. */
 int64_t catalog_hash(const char *part);
 
 /* catalog_nar(c, id, nar): 1; 0: there is no such nar; -1: the index fails. */
@@ -79,14 +79,15 @@ int catalog_nar(struct catalog *c, uint32_t id, struct catalog_nar *nar, struct 
 /* catalog_nars_of(c, hash, nars, max, n): the nars of an item. */
 int catalog_nars_of(struct catalog *c, int64_t hash, struct catalog_nar *nars, unsigned max, unsigned *n,
     struct err *e);
-/* catalog_next(c, after, wanted, nar): the nar with the smallest id above AFTER; only those that are wanted, or all. */
+/* catalog_next(c, after, wanted, nar): the nar with the smallest id above AFTER; only those that are wanted,
+ * or all. */
 int catalog_next(struct catalog *c, uint32_t after, int wanted, struct catalog_nar *nar, struct err *e);
 /* catalog_info(c, hash, info), catalog_next_info(c, after, info): the same for narinfos. */
 int catalog_info(struct catalog *c, int64_t hash, struct catalog_info *info, struct err *e);
 int catalog_next_info(struct catalog *c, int64_t after, struct catalog_info *info, struct err *e);
 
-/* catalog_hold(c), catalog_release(c): questions between these two are answered from one state of the index, and are faster:
- * it is locked and looked at once.  For some milliseconds only: the log grows meanwhile. */
+/* catalog_hold(c), catalog_release(c): questions between these two are answered from one state of the index,
+ * and are faster: it is locked and looked at once.  For some milliseconds only: the log grows meanwhile. */
 void catalog_hold(struct catalog *c);
 void catalog_release(struct catalog *c);
 
@@ -95,7 +96,7 @@ struct catalog_totals {
 };
 int catalog_totals(struct catalog *c, struct catalog_totals *t, struct err *e);
 
-/* --- Blocks ----------------------------------------------------------------------------------------------- */
+/* --- Blocks ------------------------------------------------------------------------------------------- */
 
 static inline uint32_t
 catalog_leaves(uint64_t size)
@@ -111,27 +112,30 @@ struct catalog_place {
 int catalog_find(struct catalog *c, const uint8_t ref[ERIS_REF], struct catalog_place *places, unsigned *n,
     struct err *e);
 
-/* catalog_node(c, nar, number, plain): the pairs of a node, with zeros behind them: ERIS_LARGE bytes.  1, 0 or -1. */
+/* catalog_node(c, nar, number, plain): the pairs of a node, with zeros behind them: ERIS_LARGE bytes.  1, 0
+ * or -1. */
 int catalog_node(struct catalog *c, uint32_t nar, uint32_t number, uint8_t *plain, struct err *e);
 
-/* catalog_first(size, level): the number of the first node of LEVEL in a nar of that size; catalog_count(): how many
- * blocks the level has; catalog_level(): the level of a block. */
+/* catalog_first(size, level): the number of the first node of LEVEL in a nar of that size; catalog_count():
+ * how many blocks the level has; catalog_level(): the level of a block. */
 uint32_t catalog_first(uint64_t size, unsigned level);
 uint32_t catalog_count(uint64_t size, unsigned level);
 unsigned catalog_level(uint64_t size, uint32_t number);
 
-/* --- Writing ---------------------------------------------------------------------------------------------- */
+/* --- Writing ------------------------------------------------------------------------------------------ */
 
 int catalog_begin(struct catalog *c, struct err *e);
 int catalog_commit(struct catalog *c, struct err *e);
 void catalog_rollback(struct catalog *c);
 
-/* catalog_put_nar(c, hash, path, size, mtime, changed): make the nar PATH known; wanted, unless it is known with the
- * same size and time.  *CHANGED tells. */
-int catalog_put_nar(struct catalog *c, int64_t hash, const char *path, uint64_t size, int64_t mtime, int *changed,
+/* catalog_put_nar(c, hash, path, size, mtime, changed): make the nar PATH known; wanted, unless it is known
+ * with the same size and time.  *CHANGED tells. */
+int catalog_put_nar(struct catalog *c, int64_t hash, const char *path, uint64_t size, int64_t mtime,
+    int *changed,
     struct err *e);
 int catalog_put_info(struct catalog *c, const struct catalog_info *info, struct err *e);
-/* catalog_partly(c, id), catalog_unusable(c, id), catalog_again(c, id): another state; the last one drops its blocks. */
+/* catalog_partly(c, id), catalog_unusable(c, id), catalog_again(c, id): another state; the last one drops its
+ * blocks. */
 int catalog_partly(struct catalog *c, uint32_t id, struct err *e);
 int catalog_unusable(struct catalog *c, uint32_t id, struct err *e);
 int catalog_again(struct catalog *c, uint32_t id, struct err *e);

@@ -76,7 +76,8 @@ conf_has(const char *key)
 }
 
 static int
-add_to_list(char *list, size_t size, unsigned *n, unsigned max, const char *key, const char *value, struct err *e)
+add_to_list(char *list, size_t size, unsigned *n, unsigned max, const char *key, const char *value,
+    struct err *e)
 {
 	if (*n == max)
 		return err_set(e, "more than %u lines `%s'", max, key);
@@ -114,7 +115,8 @@ conf_set(struct conf *c, const char *key, const char *value, struct err *e)
 	const struct key *k = find(key);
 
 	if (strcmp(key, "listen") == 0)
-		return add_to_list(c->listen[0], sizeof c->listen[0], &c->listens, CONF_LISTEN, key, value, e);
+		return add_to_list(c->listen[0], sizeof c->listen[0], &c->listens, CONF_LISTEN, key, value,
+		    e);
 	if (strcmp(key, "ipfs") == 0)
 		return add_to_list(c->ipfs[0], sizeof c->ipfs[0], &c->ipfses, CONF_IPFS, key, value, e);
 	if (k == NULL)
@@ -162,7 +164,8 @@ conf_read(struct conf *c, const char *path, struct err *e)
 	ssize_t n = fd < 0 || text == NULL ? -1 : read(fd, text, LIMIT_CONF + 1);
 
 	if (n < 0 || n > LIMIT_CONF)
-		rc = n < 0 ? err_sys(e, errno, "%s", path) : err_set(e, "%s: more than %d bytes", path, LIMIT_CONF);
+		rc = n < 0 ? err_sys(e, errno, "%s", path) : err_set(e, "%s: more than %d bytes", path,
+		    LIMIT_CONF);
 	else if (memchr(text, '\0', (size_t)n) != NULL)
 		rc = err_set(e, "%s: there is a NUL in it", path);
 	else

@@ -29,7 +29,8 @@ become(const struct conf *conf, struct err *e)
 	struct stat st;
 
 	if (p == NULL || p->pw_uid == 0)
-		return err_set(e, "started as root, and there is no user `%s' to become (see `user' in the configuration)",
+		return err_set(e,
+		    "started as root, and there is no user `%s' to become (see `user' in the configuration)",
 		    conf->user);
 	if (make_state(conf, e) != 0)
 		return -1;
@@ -64,15 +65,18 @@ confine_user(const struct conf *conf, struct err *e)
 int
 confine_files(const struct conf *conf, const char *extra, int can_connect, struct err *e)
 {
-	const struct landlock_rule rules[] = { { conf->cache, LANDLOCK_READ }, { conf->state, LANDLOCK_READ_WRITE },
+	const struct landlock_rule rules[] = { { conf->cache, LANDLOCK_READ }, { conf->state,
+	    LANDLOCK_READ_WRITE },
 	    { extra == NULL ? conf->cache : extra, LANDLOCK_READ } };
 	struct landlock_result r;
 
-	if (landlock_confine(rules, 3, LANDLOCK_NO_BIND | LANDLOCK_SCOPE | (can_connect ? 0 : LANDLOCK_NO_CONNECT), &r,
+	if (landlock_confine(rules, 3, LANDLOCK_NO_BIND | LANDLOCK_SCOPE | (can_connect ? 0 :
+	    LANDLOCK_NO_CONNECT), &r,
 	    e) != 0)
 		return -1;
 	if (!r.fs)
-		fputs("narlock-publish: no Landlock in this kernel: the system call filter stands alone\n", stderr);
+		fputs("narlock-publish: no Landlock in this kernel: the system call filter stands alone\n",
+		    stderr);
 	return 0;
 }
 

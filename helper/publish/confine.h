@@ -6,14 +6,14 @@
 #include "helper/publish/conf.h"
 #include "policy/policy.h"
 
-/* confine_user(conf, e): if this is root: make the state directory, which then belongs to conf->user, and become that
- * user; refuse if it does not exist.  For others: make the state directory if it is missing.  No capability is left, and
- * no_new_privs is set. */
+/* confine_user(conf, e): if this is root: make the state directory, which then belongs to conf->user, and
+ * become that user; refuse if it does not exist.  For others: make the state directory if it is missing.  No
+ * capability is left, and no_new_privs is set. */
 int confine_user(const struct conf *conf, struct err *e);
 
-/* confine_files(conf, extra, connect, e): Landlock: read the cache (and the path EXTRA, if not NULL), read and write the
- * state directory, nothing else; no TCP socket listens or (unless CONNECT) connects from here on.  Without Landlock in the
- * kernel it says so on standard error, once. */
+/* confine_files(conf, extra, connect, e): Landlock: read the cache (and the path EXTRA, if not NULL), read
+ * and write the state directory, nothing else; no TCP socket listens or (unless CONNECT) connects from here
+ * on.  Without Landlock in the kernel it says so on standard error, once. */
 int confine_files(const struct conf *conf, const char *extra, int connect, struct err *e);
 
 /* confine_calls(policy, nofile, e): the system call filter; no core files; at most NOFILE descriptors. */

@@ -19,7 +19,8 @@ dial_resolve(const char *what, const char *url, struct curl_slist **list, struct
 
 	*list = NULL;
 	if (strncmp(url, "http://", 7) != 0)
-		return err_set(e, "%s %s: only http:// (it belongs on this machine, or behind a tunnel)", what, url);
+		return err_set(e, "%s %s: only http:// (it belongs on this machine, or behind a tunnel)",
+		    what, url);
 	n = strcspn(url + 7, "/");
 	if (n >= sizeof host || n == 0)
 		return err_set(e, "%s %s: there is no host in it, or its name is too long", what, url);
@@ -39,7 +40,8 @@ dial_resolve(const char *what, const char *url, struct curl_slist **list, struct
 	for (const struct addrinfo *a = found; a != NULL; a = a->ai_next) {
 		char number[80];
 
-		if (getnameinfo(a->ai_addr, a->ai_addrlen, number, sizeof number, NULL, 0, NI_NUMERICHOST) == 0 &&
+		if (getnameinfo(a->ai_addr, a->ai_addrlen, number, sizeof number, NULL, 0,
+		    NI_NUMERICHOST) == 0 &&
 		    n + strlen(number) + 4 < sizeof entry)
 			n += (size_t)sprintf(entry + n, "%s%s", entry[n - 1] == ':' ? "" : ",", number);
 	}

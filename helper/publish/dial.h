@@ -7,8 +7,8 @@
 
 #include "ipc/err.h"
 
-/* dial_resolve(what, url, list, e): the addresses of the host of URL (http://HOST[:PORT]...) for CURLOPT_RESOLVE into
- * *LIST; NULL if it is an address in brackets.  WHAT it is for stands in errors. */
+/* dial_resolve(what, url, list, e): the addresses of the host of URL (http://HOST[:PORT]...) for
+ * CURLOPT_RESOLVE into *LIST; NULL if it is an address in brackets.  WHAT it is for stands in errors. */
 int dial_resolve(const char *what, const char *url, struct curl_slist **list, struct err *e);
 
 #endif

@@ -92,7 +92,8 @@ put(struct feed *f, const void *data, size_t len, struct err *e)
 }
 
 static int
-put_section(struct feed *f, enum car_kind kind, const uint8_t *hash, const uint8_t *data, size_t len, struct err *e)
+put_section(struct feed *f, enum car_kind kind, const uint8_t *hash, const uint8_t *data, size_t len,
+    struct err *e)
 {
 	uint8_t head[CAR_PUT_SECTION];
 
@@ -106,7 +107,8 @@ put_node(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t le
 }
 
 static int
-put_block(void *ctx, uint32_t number, unsigned level, const struct eris_pair *pair, const uint8_t *plain, struct err *e)
+put_block(void *ctx, uint32_t number, unsigned level, const struct eris_pair *pair, const uint8_t *plain,
+    struct err *e)
 {
 	struct feed *f = ctx;
 	uint64_t offset = (uint64_t)number * ERIS_LARGE;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): a nar as the body of a `dag/import': one CAR of its manifest and all its blocks, made by a thread of its
- * own while it is sent.  Memory: 256 KiB, and what pack.h needs. */
+ * Helper (publish): a nar as the body of a `dag/import': one CAR of its manifest and all its blocks, made by
+ * a thread of its own while it is sent.  Memory: 256 KiB, and what pack.h needs. */
 #ifndef NARLOCK_PUBLISH_FEED_H
 #define NARLOCK_PUBLISH_FEED_H
 
@@ -25,8 +25,8 @@ struct feed *feed_new(const struct feed_options *o, struct err *e);
 /* feed_read(f, to, size): the next bytes, at most SIZE; waits for them.  0: that was all; -1: it failed. */
 long feed_read(struct feed *f, void *to, size_t size);
 
-/* feed_end(f, bytes, wrong, e): no more is wanted.  0: all was made; -1 and *e.  BYTES: so many; WRONG: 1 if the nar is
- * not as indexed.  Both may be NULL. */
+/* feed_end(f, bytes, wrong, e): no more is wanted.  0: all was made; -1 and *e.  BYTES: so many; WRONG: 1 if
+ * the nar is not as indexed.  Both may be NULL. */
 int feed_end(struct feed *f, uint64_t *bytes, int *wrong, struct err *e);
 
 #endif

@@ -9,16 +9,17 @@
 
 #include "ipc/err.h"
 
-/* files_open(cache, path, st): a regular file for reading: its descriptor, and *ST filled; no symbolic link is followed.
- * -1 and errno. */
+/* files_open(cache, path, st): a regular file for reading: its descriptor, and *ST filled; no symbolic link
+ * is followed. -1 and errno. */
 int files_open(int cache, const char *path, struct stat *st);
 int64_t files_mtime(const struct stat *st); /* nanoseconds */
 
-/* files_read(fd, data, len, offset): bytes at OFFSET, fewer than LEN only at the end of the file; -1 and errno. */
+/* files_read(fd, data, len, offset): bytes at OFFSET, fewer than LEN only at the end of the file; -1 and
+ * errno. */
 int64_t files_read(int fd, void *data, size_t len, uint64_t offset);
 
-/* files_text(cache, path, max, text, len, st): the whole of a small file; *TEXT is to be freed, and has a NUL behind it.
- * -1 and errno (EFBIG: more than MAX bytes). */
+/* files_text(cache, path, max, text, len, st): the whole of a small file; *TEXT is to be freed, and has a NUL
+ * behind it. -1 and errno (EFBIG: more than MAX bytes). */
 int files_text(int cache, const char *path, size_t max, char **text, size_t *len, struct stat *st);
 
 #endif

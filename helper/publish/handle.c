@@ -18,7 +18,7 @@
 /* Longest path of a request. */
 #define PATH_MOST 1024
 
-/* --- Nars ----------------------------------------------------------------------------------------------------- */
+/* --- Nars --------------------------------------------------------------------------------------------- */
 
 static enum MHD_Result
 send_nar(struct worker *w, struct MHD_Connection *c, int fd, const struct stat *st)
@@ -28,7 +28,8 @@ send_nar(struct worker *w, struct MHD_Connection *c, int fd, const struct stat *
 	struct MHD_Response *r;
 	unsigned status;
 
-	snprintf(tag, sizeof tag, "\"%llx-%llx\"", (unsigned long long)size, (unsigned long long)files_mtime(st));
+	snprintf(tag, sizeof tag, "\"%llx-%llx\"", (unsigned long long)size,
+	    (unsigned long long)files_mtime(st));
 	reply_date(date, st->st_mtim.tv_sec);
 	if (reply_has_it(c, tag, date)) {
 		close(fd);
@@ -43,7 +44,8 @@ send_nar(struct worker *w, struct MHD_Connection *c, int fd, const struct stat *
 	if (r == NULL)
 		close(fd);
 	else {
-		reply_describe(r, status, "application/octet-stream", tag, reply_age(age, w->o->conf->ttl), offset, length,
+		reply_describe(r, status, "application/octet-stream", tag, reply_age(age, w->o->conf->ttl),
+		    offset, length,
 		    size);
 		MHD_add_response_header(r, MHD_HTTP_HEADER_LAST_MODIFIED, date);
 	}
@@ -89,7 +91,7 @@ nar(struct worker *w, struct MHD_Connection *c, const char *url, struct request 
 	return reply_say(c, MHD_HTTP_NOT_FOUND, "There is no such nar.\n");
 }
 
-/* --- Pages ---------------------------------------------------------------------------------------------------- */
+/* --- Pages -------------------------------------------------------------------------------------------- */
 
 static enum MHD_Result
 text(struct worker *w, struct MHD_Connection *c, const char *type, const char *data, size_t len)
@@ -113,7 +115,8 @@ text(struct worker *w, struct MHD_Connection *c, const char *type, const char *d
 }
 
 static enum MHD_Result
-page(struct worker *w, struct MHD_Connection *c, size_t (*make)(char *, const struct conf *, const struct shared *),
+page(struct worker *w, struct MHD_Connection *c, size_t (*make)(char *, const struct conf *,
+    const struct shared *),
     const char *type)
 {
 	char *out = malloc(PAGE_ROOM);
@@ -130,7 +133,8 @@ static enum MHD_Result
 cache_info(struct worker *w, struct MHD_Connection *c)
 {
 	char out[LIMIT_PATH + 80];
-	int n = snprintf(out, sizeof out, "StoreDir: %s\nWantMassQuery: 0\nPriority: %u\n", w->o->conf->store_dir,
+	int n = snprintf(out, sizeof out, "StoreDir: %s\nWantMassQuery: 0\nPriority: %u\n",
+	    w->o->conf->store_dir,
 	    w->o->conf->priority);
 
 	return text(w, c, "text/plain", out, (size_t)n);
@@ -150,13 +154,14 @@ health(struct worker *w, struct MHD_Connection *c)
 	return text(w, c, "text/plain", "ok\n", 3);
 }
 
-/* --- Dispatch --------------------------------------------------------------------------------------------------- */
+/* --- Dispatch ----------------------------------------------------------------------------------------- */
 
 /* /HASH.narinfo: 32 characters, nothing else. */
 static const char *
 narinfo_part(const char *url)
 {
-	return strlen(url) == 1 + 32 + sizeof NARINFO_END - 1 && strcmp(url + 33, NARINFO_END) == 0 ? url + 1 : NULL;
+	return strlen(url) == 1 + 32 + sizeof NARINFO_END - 1 && strcmp(url + 33, NARINFO_END) == 0 ?
+	    url + 1 : NULL;
 }
 
 static int
@@ -197,7 +202,8 @@ get(struct worker *w, struct MHD_Connection *c, const char *url, struct request 
 }
 
 enum MHD_Result
-handle_request(struct worker *w, struct MHD_Connection *c, const char *url, const char *method, struct request *r)
+handle_request(struct worker *w, struct MHD_Connection *c, const char *url, const char *method,
+    struct request *r)
 {
 	if (!is_sane(url)) {
 		shared_add(w->counts, COUNT_REFUSED, 1);

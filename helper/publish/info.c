@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): narinfos as text: their URL groups, the lines that are added to them, the files behind their URLs. */
+ * Helper (publish): narinfos as text: their URL groups, the lines that are added to them, the files behind
+ * their URLs. */
 #include <stdio.h>
 #include <string.h>
 
@@ -52,7 +53,8 @@ begin_group(struct info *i, struct info_text url, int below)
 {
 	if (i->n == LIMIT_NARINFO_URLS)
 		return -1;
-	i->groups[i->n++] = (struct info_group){ .url = url, .compression = { methods[0], 4 }, .below = below };
+	i->groups[i->n++] = (struct info_group){ .url = url, .compression = { methods[0], 4 }, .below =
+	    below };
 	return 0;
 }
 
@@ -109,7 +111,7 @@ info_hash_part(const struct info *i)
 	return left > 33 && slash[33] == '-' && strspn(slash + 1, digits) == 32 ? slash + 1 : NULL;
 }
 
-/* --- Adding ----------------------------------------------------------------------------------------------- */
+/* --- Adding ------------------------------------------------------------------------------------------- */
 
 static size_t
 put(char *out, const struct info_lines *l)
@@ -121,7 +123,8 @@ put(char *out, const struct info_lines *l)
 	return (size_t)n;
 }
 
-/* Whether lines of the groups above the signature can be told apart: each needs both or none of them a manifest. */
+/* Whether lines of the groups above the signature can be told apart: each needs both or none of them a
+ * manifest. */
 static int
 all_known(const struct info *i, const struct info_lines *lines)
 {
@@ -174,17 +177,19 @@ info_index(char *out, size_t size, const struct info *i, const struct info_lines
 			continue;
 		if (n + group->url.len + group->compression.len + LIMIT_URN + LIMIT_CID + 128 > size)
 			return 0;
-		n += (size_t)sprintf(out + n, "URL: %.*s\nCompression: %.*s\n", (int)group->url.len, group->url.at,
+		n += (size_t)sprintf(out + n, "URL: %.*s\nCompression: %.*s\n", (int)group->url.len,
+		    group->url.at,
 		    (int)group->compression.len, group->compression.at);
 		if (group->file_size > 0)
-			n += (size_t)sprintf(out + n, "FileSize: %llu\n", (unsigned long long)group->file_size);
+			n += (size_t)sprintf(out + n, "FileSize: %llu\n",
+			    (unsigned long long)group->file_size);
 		n += put(out + n, &lines[g]);
 		known++;
 	}
 	return known == 0 ? 0 : n;
 }
 
-/* --- Files ------------------------------------------------------------------------------------------------ */
+/* --- Files -------------------------------------------------------------------------------------------- */
 
 static int
 hex(char c)
@@ -246,7 +251,8 @@ info_file(char path[LIMIT_PATH], const char *url, size_t len, int form, int deco
 	for (size_t i = 1; i < sizeof methods / sizeof methods[0]; i++)
 		if (strcmp(method, methods[i]) == 0)
 			known = methods[i];
-	return snprintf(path, LIMIT_PATH, "%s/%s.nar", known, item) < LIMIT_PATH && info_item(path) != NULL ? 0 : -1;
+	return snprintf(path, LIMIT_PATH, "%s/%s.nar", known, item) < LIMIT_PATH && info_item(path) != NULL ?
+	    0 : -1;
 }
 
 const char *

@@ -25,7 +25,8 @@ struct found {
 };
 
 static void
-know(struct info_lines *l, const struct info_group *g, const struct catalog_nar *nars, unsigned n, int64_t mtime)
+know(struct info_lines *l, const struct info_group *g, const struct catalog_nar *nars, unsigned n,
+    int64_t mtime)
 {
 	char path[LIMIT_PATH];
 
@@ -66,7 +67,8 @@ find(struct worker *w, const char *part, struct found *f)
 	if (is_for == NULL || memcmp(is_for, part, 32) != 0)
 		return 0;
 	nars = malloc(LIMIT_NARINFO_URLS * sizeof *nars);
-	if (nars == NULL || catalog_nars_of(place_catalog(w->place), hash, nars, LIMIT_NARINFO_URLS, &n, NULL) != 0) {
+	if (nars == NULL || catalog_nars_of(place_catalog(w->place), hash, nars, LIMIT_NARINFO_URLS, &n,
+	    NULL) != 0) {
 		free(nars);
 		return -1;
 	}
@@ -96,7 +98,8 @@ absent(struct worker *w, struct MHD_Connection *c)
 		const char *in;
 		void *out;
 	} body = { .in = text };
-	struct MHD_Response *r = MHD_create_response_from_buffer(sizeof text - 1, body.out, MHD_RESPMEM_PERSISTENT);
+	struct MHD_Response *r = MHD_create_response_from_buffer(sizeof text - 1, body.out,
+	    MHD_RESPMEM_PERSISTENT);
 	char age[40];
 
 	shared_add(w->counts, COUNT_NARINFO_MISSING, 1);
@@ -130,7 +133,8 @@ keep(struct worker *w, struct kept_info *k, const char *part)
 		if (k->response == NULL)
 			free(out);
 		else {
-			reply_describe(k->response, MHD_HTTP_OK, NARINFO, k->tag, reply_age(age, w->o->conf->ttl), 0, n, n);
+			reply_describe(k->response, MHD_HTTP_OK, NARINFO, k->tag, reply_age(age,
+			    w->o->conf->ttl), 0, n, n);
 			MHD_add_response_header(k->response, MHD_HTTP_HEADER_LAST_MODIFIED, k->date);
 			k->hash = catalog_hash(part);
 			k->size = n;
@@ -228,9 +232,11 @@ infos_eris(struct worker *w, struct MHD_Connection *c, const char *part)
 		else {
 			shared_add(w->counts, COUNT_ERIS, 1);
 			reply_size(c, length);
-			r = MHD_create_response_from_buffer((size_t)length, out + offset, MHD_RESPMEM_MUST_COPY);
+			r = MHD_create_response_from_buffer((size_t)length, out + offset,
+			    MHD_RESPMEM_MUST_COPY);
 			if (r != NULL)
-				reply_describe(r, status, "text/plain; charset=utf-8", tag, NULL, offset, length, n);
+				reply_describe(r, status, "text/plain; charset=utf-8", tag, NULL, offset,
+				    length, n);
 			rc = reply_send(c, status, r);
 		}
 	}

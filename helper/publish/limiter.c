@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): how many requests an address may make.
  *
- * A table of fixed size: addresses that share a place share a rate.  The place is chosen with a random key, so nobody
- * can choose whose rate to spend. */
+ * A table of fixed size: addresses that share a place share a rate.  The place is chosen with a random key,
+ * so nobody can choose whose rate to spend. */
 #include <pthread.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -72,7 +72,8 @@ limiter_take(struct limiter *l, const struct sockaddr *address, int64_t now)
 		return 1;
 	at = place_of(l, address);
 	pthread_mutex_lock(&l->lock);
-	left = l->place[at].at == 0 ? l->burst : l->place[at].left + (double)(now - l->place[at].at) * l->rate / 1000;
+	left = l->place[at].at == 0 ? l->burst :
+	    l->place[at].left + (double)(now - l->place[at].at) * l->rate / 1000;
 	if (left > l->burst)
 		left = l->burst;
 	l->place[at].at = now;

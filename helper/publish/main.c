@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): narlock-publish COMMAND: read the command line and the configuration, and run the command. */
+ * Helper (publish): narlock-publish COMMAND: read the command line and the configuration, and run the
+ * command. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,7 +22,8 @@
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 #define CONF_PATH NARLOCK_SYSCONFDIR "/narlock/narlock-publish.conf"
-/* Descriptors of a command that is not the server: the cache, the index and its companions, a nar for each thread. */
+/* Descriptors of a command that is not the server: the cache, the index and its companions, a nar for each
+ * thread. */
 #define NOFILE 256
 
 static const char help[] =
@@ -135,7 +137,8 @@ run_tool(const char *command, const struct conf *conf, const struct arguments *a
 	catch_signals();
 	if (confine_user(conf, e) != 0 || (cache = tool_open_cache(conf, e)) < 0 ||
 	    confine_files(conf, NULL, 0, e) != 0 ||
-	    (strcmp(command, "index") == 0 && tool_prepare(conf, e) != 0) || confine_calls(POLICY_OF(publish_index), NOFILE, e) != 0)
+	    (strcmp(command, "index") == 0 && tool_prepare(conf, e) != 0) ||
+	    confine_calls(POLICY_OF(publish_index), NOFILE, e) != 0)
 		return -1;
 	if (strcmp(command, "index") == 0)
 		return tool_index(conf, cache, &stop, e);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): the blocks of a nar that is in the index, in the order of its manifest, and the manifest itself. */
+ * Helper (publish): the blocks of a nar that is in the index, in the order of its manifest, and the manifest
+ * itself. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,7 +89,8 @@ pack_walk(struct catalog *c, const struct catalog_nar *nar, pack_block block, vo
 }
 
 static int
-add(void *ctx, uint32_t number, unsigned level, const struct eris_pair *pair, const uint8_t *plain, struct err *e)
+add(void *ctx, uint32_t number, unsigned level, const struct eris_pair *pair, const uint8_t *plain,
+    struct err *e)
 {
 	(void)number;
 	(void)level;
@@ -108,7 +110,8 @@ no_sink(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len
 }
 
 int
-pack_manifest(struct catalog *c, const struct catalog_nar *nar, const char *narinfo, size_t len, manifest_sink sink,
+pack_manifest(struct catalog *c, const struct catalog_nar *nar, const char *narinfo, size_t len,
+    manifest_sink sink,
     void *ctx, uint8_t root[ERIS_REF], struct err *e)
 {
 	struct manifest_writer *w = manifest_new(sink == NULL ? no_sink : sink, ctx, e);

@@ -62,7 +62,7 @@ open_now(const struct shared *s)
 	return n;
 }
 
-/* --- The page ------------------------------------------------------------------------------------------------- */
+/* --- The page ----------------------------------------------------------------------------------------- */
 
 static const char head[] =
     "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
@@ -106,7 +106,8 @@ index_section(struct page *p, const struct shared *s)
 	row(p, "blocks", t->blocks);
 	row_size(p, "size of the index", t->file);
 	if (t->ready_bytes > 0)
-		say(p, "<dt>of the nars</dt><dd>%.3f %%</dd>\n", 100.0 * (double)t->file / (double)t->ready_bytes);
+		say(p, "<dt>of the nars</dt><dd>%.3f %%</dd>\n",
+		    100.0 * (double)t->file / (double)t->ready_bytes);
 	row(p, "nars that had changed", s->reindexed);
 	say(p, "</dl><progress max=\"100\" value=\"%.1f\" aria-label=\"indexed\">%.1f %%</progress>"
 	    "<p>%.1f %% indexed</p></section>\n", part, part, part);
@@ -119,7 +120,8 @@ ipfs_section(struct page *p, const struct shared *s)
 
 	say(p, "<section><h2>IPFS</h2><dl>\n");
 	for (unsigned i = 0; i < n; i++)
-		say(p, "<dt>daemon %u</dt><dd class=\"%s\">%s</dd>\n", i + 1, s->daemons[i].up ? "good" : "bad",
+		say(p, "<dt>daemon %u</dt><dd class=\"%s\">%s</dd>\n", i + 1, s->daemons[i].up ? "good" :
+		    "bad",
 		    s->daemons[i].up ? "answers" : s->daemons[i].known ? "does not answer" : "not asked yet");
 	if (n == 0)
 		say(p, "<dt>daemons</dt><dd>none</dd>\n");
@@ -154,23 +156,27 @@ page_status(char *out, const struct conf *conf, const struct shared *s)
 	int waits = s->totals_at == 0 || s->indexing;
 
 	(void)conf;
-	say(&p, "%s<h1>narlock-publish</h1>\n<p>Substitutes for GNU Guix as files, and as ERIS blocks over HTTP and IPFS. "
+	say(&p,
+	    "%s<h1>narlock-publish</h1>\n<p>Substitutes for GNU Guix as files, and as ERIS blocks over HTTP and IPFS. "
 	    "<span class=\"%s\">%s</span></p>\n<main>\n", head, waits ? "bad" : "good",
-	    s->totals_at == 0 ? "The cache is being read." : waits ? "Nars are being indexed." : "All nars are indexed.");
+	    s->totals_at == 0 ? "The cache is being read." : waits ? "Nars are being indexed." :
+	    "All nars are indexed.");
 	index_section(&p, s);
 	ipfs_section(&p, s);
 	request_section(&p, s);
-	say(&p, "</main>\n<footer>narlock-publish " NARLOCK_VERSION " &middot; <a href=\"/metrics\">metrics</a> &middot; "
+	say(&p, "</main>\n<footer>narlock-publish "
+	    NARLOCK_VERSION " &middot; <a href=\"/metrics\">metrics</a> &middot; "
 	    "<a href=\"/nix-cache-info\">cache info</a></footer>\n</body>\n</html>\n");
 	return p.n;
 }
 
-/* --- Metrics -------------------------------------------------------------------------------------------------- */
+/* --- Metrics ------------------------------------------------------------------------------------------ */
 
 static void
 metric(struct page *p, const char *name, const char *type, const char *what, uint64_t n)
 {
-	say(p, "# HELP narlock_publish_%s %s\n# TYPE narlock_publish_%s %s\nnarlock_publish_%s %llu\n", name, what, name,
+	say(p, "# HELP narlock_publish_%s %s\n# TYPE narlock_publish_%s %s\nnarlock_publish_%s %llu\n", name,
+	    what, name,
 	    type, name, (unsigned long long)n);
 }
 
@@ -212,16 +218,20 @@ page_metrics(char *out, const struct conf *conf, const struct shared *s)
 	metric(&p, "index_nars", "gauge", "Nars that are known.", t->nars);
 	metric(&p, "index_nars_ready", "gauge", "Nars whose blocks can be served.", t->ready);
 	metric(&p, "index_nar_bytes", "gauge", "Bytes of nars that are known.", t->bytes);
-	metric(&p, "index_nar_bytes_ready", "gauge", "Bytes of nars whose blocks can be served.", t->ready_bytes);
+	metric(&p, "index_nar_bytes_ready", "gauge", "Bytes of nars whose blocks can be served.",
+	    t->ready_bytes);
 	metric(&p, "index_blocks", "gauge", "Blocks that can be served.", t->blocks);
 	metric(&p, "index_bytes", "gauge", "Size of the index.", t->file);
-	metric(&p, "index_read_bytes_total", "counter", "Bytes of nars read for the index.", s->indexed_bytes);
+	metric(&p, "index_read_bytes_total", "counter", "Bytes of nars read for the index.",
+	    s->indexed_bytes);
 	metric(&p, "index_again_total", "counter", "Nars that were not as indexed.", s->reindexed);
 	metric(&p, "again_done_total", "counter", "Nars published again.", s->again_done);
-	metric(&p, "again_failed_total", "counter", "Nars that could not be published again.", s->again_failed);
+	metric(&p, "again_failed_total", "counter", "Nars that could not be published again.",
+	    s->again_failed);
 	metric(&p, "again_queue", "gauge", "Nars waiting to be published again.", queued(s));
 	metric(&p, "pinned", "gauge", "Nars pinned in IPFS.", s->pinned);
-	say(&p, "# HELP narlock_publish_ipfs_up Whether an IPFS daemon answers.\n# TYPE narlock_publish_ipfs_up gauge\n");
+	say(&p,
+	    "# HELP narlock_publish_ipfs_up Whether an IPFS daemon answers.\n# TYPE narlock_publish_ipfs_up gauge\n");
 	for (unsigned i = 0; i < s->ndaemons && i < SHARED_DAEMONS; i++)
 		say(&p, "narlock_publish_ipfs_up{daemon=\"%u\"} %u\n", i + 1, s->daemons[i].up != 0);
 	return p.n;

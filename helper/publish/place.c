@@ -123,7 +123,8 @@ read_leaf(struct opened *o, uint32_t number, uint8_t *data)
 	size_t len = o->size - offset < ERIS_LARGE ? (size_t)(o->size - offset) : ERIS_LARGE;
 	struct stat st;
 
-	if (o->fd < 0 || fstat(o->fd, &st) != 0 || (uint64_t)st.st_size != o->size || files_mtime(&st) != o->mtime ||
+	if (o->fd < 0 || fstat(o->fd, &st) != 0 || (uint64_t)st.st_size != o->size ||
+	    files_mtime(&st) != o->mtime ||
 	    files_read(o->fd, data, len, offset) != (int64_t)len)
 		return -1;
 	if (len < ERIS_LARGE) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): blocks on demand: from a reference to the bytes of a nar, or to a node of the index.
  *
- * Nothing is believed: neither that the file is the one that was indexed, nor that the index is sound.  A block is given
- * away only when its hash is the reference.  One object a thread; memory: a few KiB, and descriptors of PLACE_OPEN
- * nars. */
+ * Nothing is believed: neither that the file is the one that was indexed, nor that the index is sound.  A
+ * block is given away only when its hash is the reference.  One object a thread; memory: a few KiB, and
+ * descriptors of PLACE_OPEN nars. */
 #ifndef NARLOCK_PUBLISH_PLACE_H
 #define NARLOCK_PUBLISH_PLACE_H
 
@@ -15,8 +15,8 @@
 
 struct place;
 
-/* place_new(cache, index, wrong, e): CACHE is a directory; the index is opened for reading.  Numbers of nars that are not
- * as indexed are sent to the socket WRONG (-1: nobody wants them).  NULL on failure. */
+/* place_new(cache, index, wrong, e): CACHE is a directory; the index is opened for reading.  Numbers of nars
+ * that are not as indexed are sent to the socket WRONG (-1: nobody wants them).  NULL on failure. */
 struct place *place_new(int cache, const char *index, int wrong, struct err *e);
 void place_free(struct place *p);
 struct catalog *place_catalog(struct place *p);
@@ -41,7 +41,8 @@ enum place_step {
 	PLACE_NONE, /* there is no such block; job->gone: but there was one */
 };
 
-/* place_load(p, job, data, now): the next place: ERIS_LARGE bytes at DATA.  NOW: milliseconds of the monotonic clock. */
+/* place_load(p, job, data, now): the next place: ERIS_LARGE bytes at DATA.  NOW: milliseconds of the
+ * monotonic clock. */
 enum place_step place_load(struct place *p, struct place_job *job, uint8_t *data, int64_t now);
 
 /* place_check(p, job, ref): REF is what became of the leaf.  1: it is the block; 0: it is not, go on with

@@ -59,7 +59,7 @@ stopped(const struct push *p)
 	return p->stop != NULL && *p->stop;
 }
 
-/* --- The record --------------------------------------------------------------------------------------------------- */
+/* --- The record --------------------------------------------------------------------------------------- */
 
 static int
 record_failed(struct push *p, struct err *e)
@@ -74,20 +74,26 @@ open_record(struct push *p, struct err *e)
 	int persist = 1;
 
 	snprintf(path, sizeof path, "%s/" RECORD, p->conf->state);
-	if (sqlite3_open_v2(path, &p->record, SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
+	if (sqlite3_open_v2(path, &p->record,
+	    SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
 	    SQLITE_OK)
 		return record_failed(p, e);
 	sqlite3_busy_timeout(p->record, 10000);
 	sqlite3_file_control(p->record, NULL, SQLITE_FCNTL_PERSIST_WAL, &persist);
-	if (sqlite3_exec(p->record, "PRAGMA journal_mode=wal;PRAGMA synchronous=normal;PRAGMA temp_store=memory;"
+	if (sqlite3_exec(p->record,
+	    "PRAGMA journal_mode=wal;PRAGMA synchronous=normal;PRAGMA temp_store=memory;"
 	    "CREATE TABLE IF NOT EXISTS pushed(daemon TEXT,nar INTEGER,manifest BLOB,PRIMARY KEY(daemon,nar,manifest))"
 	    " WITHOUT ROWID", NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_prepare_v2(p->record, "SELECT 1 FROM pushed WHERE daemon=?1 AND nar=?2 AND manifest=?3", -1, &p->has,
+	    sqlite3_prepare_v2(p->record, "SELECT 1 FROM pushed WHERE daemon=?1 AND nar=?2 AND manifest=?3",
+	    -1, &p->has,
 	    NULL) != SQLITE_OK ||
-	    sqlite3_prepare_v2(p->record, "INSERT OR IGNORE INTO pushed VALUES(?1,?2,?3)", -1, &p->add, NULL) != SQLITE_OK ||
-	    sqlite3_prepare_v2(p->record, "SELECT nar,manifest FROM pushed WHERE daemon=?1 AND (nar,manifest)>(?2,?3)"
+	    sqlite3_prepare_v2(p->record, "INSERT OR IGNORE INTO pushed VALUES(?1,?2,?3)", -1, &p->add,
+	    NULL) != SQLITE_OK ||
+	    sqlite3_prepare_v2(p->record,
+	    "SELECT nar,manifest FROM pushed WHERE daemon=?1 AND (nar,manifest)>(?2,?3)"
 	    " ORDER BY nar,manifest LIMIT 1", -1, &p->next, NULL) != SQLITE_OK ||
-	    sqlite3_prepare_v2(p->record, "DELETE FROM pushed WHERE daemon=?1 AND nar=?2 AND manifest=?3", -1, &p->drop,
+	    sqlite3_prepare_v2(p->record, "DELETE FROM pushed WHERE daemon=?1 AND nar=?2 AND manifest=?3", -1,
+	    &p->drop,
 	    NULL) != SQLITE_OK)
 		return record_failed(p, e);
 	return 0;
@@ -95,7 +101,8 @@ open_record(struct push *p, struct err *e)
 
 /* One statement about a nar in a daemon.  1: a row; 0: none; -1. */
 static int
-ask_record(struct push *p, sqlite3_stmt *s, const struct daemon *d, uint32_t nar, const uint8_t *manifest, struct err *e)
+ask_record(struct push *p, sqlite3_stmt *s, const struct daemon *d, uint32_t nar, const uint8_t *manifest,
+    struct err *e)
 {
 	int rc;
 
@@ -107,7 +114,7 @@ ask_record(struct push *p, sqlite3_stmt *s, const struct daemon *d, uint32_t nar
 	return rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : record_failed(p, e);
 }
 
-/* --- Daemons ------------------------------------------------------------------------------------------------------ */
+/* --- Daemons ------------------------------------------------------------------------------------------ */
 
 static int
 resolve(struct daemon *d, struct err *e)
@@ -128,7 +135,7 @@ set_up_daemons(struct push *p, struct err *e)
 	return 0;
 }
 
-/* --- Requests ----------------------------------------------------------------------------------------------------- */
+/* --- Requests ----------------------------------------------------------------------------------------- */
 
 static size_t
 on_answer(char *data, size_t one, size_t n, void *ctx)
@@ -275,7 +282,8 @@ import(struct push *p, struct daemon *d, const struct catalog_nar *nar, struct e
 	result = curl_easy_perform(p->curl);
 	rc = judge(p, d, result, e);
 	/* What went wrong on this side says more than that the request was cut off. */
-	if (feed_end(f, &p->sent, &wrong, result == CURLE_ABORTED_BY_CALLBACK || rc == 0 ? e : &(struct err){ 0 }) != 0)
+	if (feed_end(f, &p->sent, &wrong, result == CURLE_ABORTED_BY_CALLBACK || rc == 0 ? e :
+	    &(struct err){ 0 }) != 0)
 		rc = -1;
 	if (wrong)
 		tell_wrong(p, nar->id);
@@ -303,7 +311,7 @@ simple(struct push *p, const struct daemon *d, const char *what, const uint8_t *
 	return rc;
 }
 
-/* --- Nars ----------------------------------------------------------------------------------------------------------- */
+/* --- Nars --------------------------------------------------------------------------------------------- */
 
 int
 push_nar(struct push *p, uint32_t id, int again, struct err *e)
@@ -334,7 +342,8 @@ push_nar(struct push *p, uint32_t id, int again, struct err *e)
 			failed = 1;
 			continue;
 		}
-		/* Strategies of providing that leave out what a CAR brings need this; the others lose nothing. */
+		/* Strategies of providing that leave out what a CAR brings need this; the others lose
+		 * nothing. */
 		simple(p, d, "routing/provide?recursive=false&arg=", nar.manifest, &ignored);
 		if (ask_record(p, p->add, d, id, nar.manifest, e) < 0)
 			return -1;
@@ -391,8 +400,10 @@ push_forget(struct push *p, struct err *e)
 			if (rc > 0 && (nar.state != CATALOG_READY || !nar.has_manifest ||
 			    memcmp(nar.manifest, manifest, ERIS_REF) == 0))
 				continue;
-			/* A daemon that does not answer is asked again next time; one that has no such pin has lost it. */
-			if (p->conf->pin && simple(p, d, "pin/rm?recursive=true&arg=", manifest, &ignored) != 0 &&
+			/* A daemon that does not answer is asked again next time; one that has no such pin
+			 * has lost it. */
+			if (p->conf->pin && simple(p, d, "pin/rm?recursive=true&arg=", manifest,
+			    &ignored) != 0 &&
 			    strstr(p->answer, "not pinned") == NULL)
 				continue;
 			if (ask_record(p, p->drop, d, id, manifest, e) < 0)
@@ -402,7 +413,7 @@ push_forget(struct push *p, struct err *e)
 	return 0;
 }
 
-/* --- The process of the server ------------------------------------------------------------------------------------- */
+/* --- The process of the server ------------------------------------------------------------------------ */
 
 static void
 set_state(struct push *p, uint32_t id, enum shared_again_state state)
@@ -446,7 +457,8 @@ count_pins(struct push *p)
 {
 	sqlite3_stmt *s = NULL;
 
-	if (sqlite3_prepare_v2(p->record, "SELECT count(DISTINCT nar) FROM pushed", -1, &s, NULL) == SQLITE_OK &&
+	if (sqlite3_prepare_v2(p->record, "SELECT count(DISTINCT nar) FROM pushed", -1, &s,
+	    NULL) == SQLITE_OK &&
 	    sqlite3_step(s) == SQLITE_ROW)
 		p->shared->pinned = (uint64_t)sqlite3_column_int64(s, 0);
 	sqlite3_finalize(s);
@@ -514,7 +526,7 @@ push_serve(struct push *p, struct err *e)
 	return 0;
 }
 
-/* --- The command -------------------------------------------------------------------------------------------------- */
+/* --- The command -------------------------------------------------------------------------------------- */
 
 static int
 push_named(struct push *p, const char *name, struct err *e)
@@ -522,7 +534,8 @@ push_named(struct push *p, const char *name, struct err *e)
 	struct catalog_nar *nars = malloc(LIMIT_NARINFO_URLS * sizeof *nars);
 	const char *slash = strrchr(name, '/'), *item = slash == NULL ? name : slash + 1;
 	unsigned n = 0, done = 0;
-	int rc = nars == NULL || strlen(item) < 32 ? -1 : catalog_nars_of(p->catalog, catalog_hash(item), nars,
+	int rc = nars == NULL || strlen(item) < 32 ? -1 : catalog_nars_of(p->catalog, catalog_hash(item),
+	    nars,
 	    LIMIT_NARINFO_URLS, &n, e);
 
 	if (nars != NULL && strlen(item) < 32)
@@ -567,7 +580,8 @@ push_command(struct push *p, char **names, int n, struct err *e)
 		nars++;
 		bytes += p->sent;
 		if (bar || time(NULL) - shown >= 60) {
-			fprintf(stderr, "%s%llu nars, %.1f GB%s", bar ? "\r" : "push: ", (unsigned long long)nars,
+			fprintf(stderr, "%s%llu nars, %.1f GB%s", bar ? "\r" : "push: ",
+			    (unsigned long long)nars,
 			    (double)bytes / 1e9, bar ? " " : "\n");
 			shown = time(NULL);
 		}
@@ -576,15 +590,17 @@ push_command(struct push *p, char **names, int n, struct err *e)
 		fputc('\n', stderr);
 	if (rc < 0 || push_forget(p, e) != 0)
 		return -1;
-	printf("%llu nars pushed, %llu bytes, %llu failed\n", (unsigned long long)nars, (unsigned long long)bytes,
+	printf("%llu nars pushed, %llu bytes, %llu failed\n", (unsigned long long)nars,
+	    (unsigned long long)bytes,
 	    (unsigned long long)failed);
 	return failed > 0 || stopped(p);
 }
 
-/* --- Beginning ------------------------------------------------------------------------------------------------------ */
+/* --- Beginning ---------------------------------------------------------------------------------------- */
 
 struct push *
-push_new(const struct conf *conf, int cache, struct shared *shared, int wrong, const volatile sig_atomic_t *stop,
+push_new(const struct conf *conf, int cache, struct shared *shared, int wrong,
+    const volatile sig_atomic_t *stop,
     struct err *e)
 {
 	struct push *p = calloc(1, sizeof *p);

@@ -54,7 +54,8 @@ reply_say(struct MHD_Connection *c, unsigned status, const char *text)
 		const char *in;
 		void *out;
 	} body = { .in = text };
-	struct MHD_Response *r = MHD_create_response_from_buffer(strlen(text), body.out, MHD_RESPMEM_PERSISTENT);
+	struct MHD_Response *r = MHD_create_response_from_buffer(strlen(text), body.out,
+	    MHD_RESPMEM_PERSISTENT);
 
 	reply_size(c, strlen(text));
 	if (r != NULL) {
@@ -91,11 +92,13 @@ int
 reply_has_it(struct MHD_Connection *c, const char *tag, const char *date)
 {
 	const char *match = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_IF_NONE_MATCH);
-	const char *since = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_IF_MODIFIED_SINCE);
+	const char *since = MHD_lookup_connection_value(c, MHD_HEADER_KIND,
+	    MHD_HTTP_HEADER_IF_MODIFIED_SINCE);
 
 	if (match != NULL)
 		return list_has(match, tag);
-	/* Only the very date that was told: clocks that went back, and files that were replaced by older ones, are changes. */
+	/* Only the very date that was told: clocks that went back, and files that were replaced by older
+	 * ones, are changes. */
 	return since != NULL && date != NULL && strcmp(since, date) == 0;
 }
 
@@ -175,7 +178,8 @@ void
 reply_date(char text[40], int64_t seconds)
 {
 	static const char days[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
-	static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov",
+	static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
+	    "Oct", "Nov",
 	    "Dec" };
 	time_t t = (time_t)seconds;
 	struct tm tm;
@@ -183,6 +187,7 @@ reply_date(char text[40], int64_t seconds)
 	text[0] = '\0';
 	/* Not strftime(), which knows other languages. */
 	if (gmtime_r(&t, &tm) != NULL && tm.tm_year < 8000)
-		snprintf(text, 40, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon],
+		snprintf(text, 40, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday,
+		    months[tm.tm_mon],
 		    tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }

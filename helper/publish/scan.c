@@ -49,7 +49,8 @@ put_nar(struct scan *s, int64_t hash, const struct info_group *g, struct err *e)
 			continue;
 		close(fd);
 		s->nars++;
-		if (catalog_put_nar(s->catalog, hash, path, (uint64_t)st.st_size, files_mtime(&st), &changed, e) != 0)
+		if (catalog_put_nar(s->catalog, hash, path, (uint64_t)st.st_size, files_mtime(&st), &changed,
+		    e) != 0)
 			return -1;
 		s->changed += changed != 0;
 		return 0;
@@ -67,7 +68,8 @@ renew_manifests(struct scan *s, int64_t hash, struct err *e)
 	    catalog_nars_of(s->catalog, hash, nars, LIMIT_NARINFO_URLS, &n, e);
 
 	for (unsigned i = 0; i < n && rc == 0; i++)
-		if (nars[i].state == CATALOG_READY && (build_manifest(s->catalog, s->cache, &nars[i], e) != 0 ||
+		if (nars[i].state == CATALOG_READY && (build_manifest(s->catalog, s->cache, &nars[i],
+		    e) != 0 ||
 		    catalog_ready(s->catalog, &nars[i], e) != 0)) {
 			/* An index that lacks a node of it is mended by reading the nar again. */
 			rc = e->code == CATALOG_DAMAGED ? catalog_again(s->catalog, nars[i].id, e) : -1;
@@ -76,8 +78,8 @@ renew_manifests(struct scan *s, int64_t hash, struct err *e)
 	return rc;
 }
 
-/* One narinfo, in a transaction.  A cache can have several of one item, from several settings of its publisher: the
- * newest counts. */
+/* One narinfo, in a transaction.  A cache can have several of one item, from several settings of its
+ * publisher: the newest counts. */
 static int
 put_info(struct scan *s, const char *path, struct err *e)
 {
@@ -89,7 +91,8 @@ put_info(struct scan *s, const char *path, struct err *e)
 	size_t len;
 	int rc, known, fd = -1;
 
-	if (strlen(path) >= sizeof info.path || files_text(s->cache, path, LIMIT_NARINFO, &text, &len, &st) != 0)
+	if (strlen(path) >= sizeof info.path || files_text(s->cache, path, LIMIT_NARINFO, &text, &len,
+	    &st) != 0)
 		return 0;
 	rc = info_parse(&parsed, text, len);
 	part = rc == 0 ? info_hash_part(&parsed) : NULL;
@@ -119,7 +122,7 @@ put_info(struct scan *s, const char *path, struct err *e)
 	return renew_manifests(s, info.hash, e);
 }
 
-/* --- All ---------------------------------------------------------------------------------------------------- */
+/* --- All ---------------------------------------------------------------------------------------------- */
 
 struct bundle {
 	struct scan *s;
@@ -211,7 +214,8 @@ check_nar(struct scan *s, const struct catalog_nar *nar, struct err *e)
 	if (nar->size == (uint64_t)st.st_size && nar->mtime == files_mtime(&st))
 		return 0;
 	s->changed++;
-	return catalog_put_nar(s->catalog, nar->hash, nar->path, (uint64_t)st.st_size, files_mtime(&st), &changed, e);
+	return catalog_put_nar(s->catalog, nar->hash, nar->path, (uint64_t)st.st_size, files_mtime(&st),
+	    &changed, e);
 }
 
 static int
@@ -256,8 +260,8 @@ scan_all(struct scan *s, struct err *e)
 
 	s->infos = s->nars = s->changed = s->gone = 0;
 	rc = walk(&b, e);
-	/* An empty directory is where a file system is not mounted, more often than the end of everything: what was known
-	 * stays known, and answers 410 until it is back. */
+	/* An empty directory is where a file system is not mounted, more often than the end of everything:
+	 * what was known stays known, and answers 410 until it is back. */
 	if (rc == 0 && s->infos > 0 && (s->stop == NULL || !*s->stop))
 		rc = check_known(&b, e);
 	if (b.n > 0 && rc == 0)
@@ -266,7 +270,7 @@ scan_all(struct scan *s, struct err *e)
 	return rc;
 }
 
-/* --- One ------------------------------------------------------------------------------------------------------ */
+/* --- One ---------------------------------------------------------------------------------------------- */
 
 static int
 one(struct scan *s, const char *path, struct err *e)

@@ -20,8 +20,9 @@ struct scan {
 	void *ctx;
 };
 
-/* scan_all(s, e): every narinfo and its nars become known; what is gone from the cache is forgotten.  A cache that cannot
- * be read forgets nothing: it may come back.  -1 if the index fails, or the cache cannot be read. */
+/* scan_all(s, e): every narinfo and its nars become known; what is gone from the cache is forgotten.  A cache
+ * that cannot be read forgets nothing: it may come back.  -1 if the index fails, or the cache cannot be
+ * read. */
 int scan_all(struct scan *s, struct err *e);
 
 /* scan_file(s, path, e): one file has come, changed or gone. */

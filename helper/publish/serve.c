@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): `narlock-publish serve': one small parent that listens and watches, and children that work.
+ * Helper (publish): `narlock-publish serve': one small parent that listens and watches, and children that
+ * work.
  *
- * The parent reads no request and no index.  It keeps the sockets, so that a new generation of children can take over
- * while the old one finishes. */
+ * The parent reads no request and no index.  It keeps the sockets, so that a new generation of children can
+ * take over while the old one finishes. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -80,7 +81,7 @@ on_stop(int sig)
 	stop = 1;
 }
 
-/* --- Sockets ------------------------------------------------------------------------------------------------------ */
+/* --- Sockets ------------------------------------------------------------------------------------------ */
 
 /* ADDR:PORT or [ADDR]:PORT, numbers only. */
 static int
@@ -132,7 +133,8 @@ listen_on(const char *text, struct err *e)
 	if (fd < 0)
 		return err_sys(e, errno, "socket");
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
-	    (a.any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) != 0) ||
+	    (a.any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one,
+	    sizeof one) != 0) ||
 	    bind(fd, &a.any, len) != 0 || listen(fd, 4096) != 0) {
 		err_sys(e, errno, "cannot listen on %s", text);
 		close(fd);
@@ -224,7 +226,7 @@ notify(const char *text)
 	close(fd);
 }
 
-/* --- Children ----------------------------------------------------------------------------------------------------- */
+/* --- Children ----------------------------------------------------------------------------------------- */
 
 /* Descriptors that the web server can have open. */
 static unsigned
@@ -270,7 +272,8 @@ run_index(struct serve *s, const char *index, struct err *e)
 	close(s->wrong[0]);
 	/* Blocks are wanted at once, the index can wait. */
 	setpriority(PRIO_PROCESS, 0, 10);
-	if (confine_files(&s->o->conf, NULL, 0, e) != 0 || confine_calls(POLICY_OF(publish_index), 512, e) != 0)
+	if (confine_files(&s->o->conf, NULL, 0, e) != 0 || confine_calls(POLICY_OF(publish_index), 512,
+	    e) != 0)
 		return -1;
 	return watch_run(&s->o->conf, s->cache, index, s->wrong[1], s->shared, &stop, e);
 }
@@ -331,7 +334,8 @@ run_child(struct serve *s, enum role role, pid_t parent)
 		    role == ROLE_NET ? run_net(s, &e) : run_up(s, &e);
 	if (rc != 0)
 		fprintf(stderr, "narlock-publish: %s: %s\n", role_names[role], e.text);
-	_exit(rc == 0 ? 0 : e.code == CATALOG_DAMAGED ? EXIT_DAMAGED : e.code == WATCH_MOVED ? EXIT_MOVED : 1);
+	_exit(rc == 0 ? 0 : e.code == CATALOG_DAMAGED ? EXIT_DAMAGED : e.code == WATCH_MOVED ? EXIT_MOVED :
+	    1);
 }
 
 /* Sockets between the threads of a new web server and its upstream process. */
@@ -384,7 +388,8 @@ start(struct serve *s, enum role role)
 	s->current[role] = pid;
 	if (role != ROLE_WEB)
 		return;
-	/* Their other ends: the upstream process sees when the last thread has left.  It belongs to this generation. */
+	/* Their other ends: the upstream process sees when the last thread has left.  It belongs to this
+	 * generation. */
 	close_all(s->up_web, s->ups);
 	start(s, ROLE_UP);
 }
@@ -445,7 +450,8 @@ reap(struct serve *s)
 			if (WIFSIGNALED(status))
 				fprintf(stderr, "narlock-publish: the %s process was killed by signal %d%s\n",
 				    role_names[c->role], WTERMSIG(status),
-				    WTERMSIG(status) == SIGSYS ? " (a system call that its policy does not list)" : "");
+				    WTERMSIG(status) == SIGSYS ?
+				    " (a system call that its policy does not list)" : "");
 			s->start_at[c->role] = time(NULL) + AGAIN;
 			if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_DAMAGED)
 				renew_index(s);
@@ -454,7 +460,7 @@ reap(struct serve *s)
 		}
 }
 
-/* --- The parent --------------------------------------------------------------------------------------------------- */
+/* --- The parent --------------------------------------------------------------------------------------- */
 
 static void
 reload(struct serve *s)
@@ -476,7 +482,8 @@ reload(struct serve *s)
 	for (enum role r = 0; r < ROLES; r++)
 		if (s->current[r] != 0)
 			kill(s->current[r], SIGTERM);
-	/* The new web server answers while the old one finishes; there is one index process at a time: reap() starts it. */
+	/* The new web server answers while the old one finishes; there is one index process at a time: reap()
+	 * starts it. */
 	start(s, ROLE_WEB);
 	if (s->current[ROLE_NET] == 0)
 		start(s, ROLE_NET);
@@ -533,7 +540,8 @@ raise_descriptors(const struct conf *conf)
 	if (getrlimit(RLIMIT_NOFILE, &r) != 0)
 		return;
 	if (r.rlim_max < want)
-		fprintf(stderr, "narlock-publish: only %llu descriptors are allowed, %llu are needed for %u connections\n",
+		fprintf(stderr,
+		    "narlock-publish: only %llu descriptors are allowed, %llu are needed for %u connections\n",
 		    (unsigned long long)r.rlim_max, (unsigned long long)want, conf->connections);
 	r.rlim_cur = r.rlim_max < want ? r.rlim_max : want;
 	setrlimit(RLIMIT_NOFILE, &r);

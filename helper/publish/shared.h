@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): memory that the processes of `narlock-publish serve' share: numbers for the status page, and the queue
- * of nars that go into IPFS again.  It holds no pointer, and whoever reads it believes no number to be within bounds. */
+ * Helper (publish): memory that the processes of `narlock-publish serve' share: numbers for the status page,
+ * and the queue of nars that go into IPFS again.  It holds no pointer, and whoever reads it believes no
+ * number to be within bounds. */
 #ifndef NARLOCK_PUBLISH_SHARED_H
 #define NARLOCK_PUBLISH_SHARED_H
 
@@ -58,7 +59,8 @@ struct shared {
 	/* The queue, under the lock, which survives the death of its holder. */
 	pthread_mutex_t lock;
 	struct shared_again queue[SHARED_QUEUE];
-	/* Items whose narinfo the upstream has given before their nar was baked: any thread can be asked for it. */
+	/* Items whose narinfo the upstream has given before their nar was baked: any thread can be asked for
+	 * it. */
 	uint32_t promised;
 	struct {
 		int64_t hash, until; /* UNTIL: milliseconds of the monotonic clock */

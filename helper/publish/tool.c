@@ -55,7 +55,8 @@ tool_prepare(const struct conf *conf, struct err *e)
 		return -1;
 	c = catalog_open(path, 1, e);
 	if (c == NULL && e->code == CATALOG_DAMAGED) {
-		fprintf(stderr, "narlock-publish: %s; it is kept as %s.damaged, and a new one is built\n", e->text, path);
+		fprintf(stderr, "narlock-publish: %s; it is kept as %s.damaged, and a new one is built\n",
+		    e->text, path);
 		if (set_aside(path, e) == 0)
 			c = catalog_open(path, 1, e);
 	}
@@ -70,11 +71,13 @@ tool_renew(const struct conf *conf, struct err *e)
 
 	if (tool_index_path(conf, path, e) < 0 || set_aside(path, e) != 0)
 		return -1;
-	fprintf(stderr, "narlock-publish: the index is damaged; it is kept as %s.damaged, and a new one is built\n", path);
+	fprintf(stderr,
+	    "narlock-publish: the index is damaged; it is kept as %s.damaged, and a new one is built\n",
+	    path);
 	return tool_prepare(conf, e);
 }
 
-/* --- index ---------------------------------------------------------------------------------------------------- */
+/* --- index -------------------------------------------------------------------------------------------- */
 
 int
 tool_index(const struct conf *conf, int cache, const volatile sig_atomic_t *stop, struct err *e)
@@ -99,12 +102,13 @@ tool_index(const struct conf *conf, int cache, const volatile sig_atomic_t *stop
 	printf("indexed: %llu nars, %llu bytes in %.1f s (%.0f MB/s)\n", (unsigned long long)r.nars,
 	    (unsigned long long)r.bytes, r.seconds, r.seconds > 0 ? (double)r.bytes / 1e6 / r.seconds : 0.0);
 	if (r.gone + r.changed + r.unusable > 0)
-		printf("left out: %llu gone, %llu changed meanwhile, %llu unusable\n", (unsigned long long)r.gone,
+		printf("left out: %llu gone, %llu changed meanwhile, %llu unusable\n",
+		    (unsigned long long)r.gone,
 		    (unsigned long long)r.changed, (unsigned long long)r.unusable);
 	return stop != NULL && *stop ? 1 : 0;
 }
 
-/* --- status --------------------------------------------------------------------------------------------------- */
+/* --- status ------------------------------------------------------------------------------------------- */
 
 int
 tool_status(const struct conf *conf, struct err *e)
@@ -121,14 +125,15 @@ tool_status(const struct conf *conf, struct err *e)
 	if (rc != 0)
 		return -1;
 	printf("narinfos:    %llu\nnars:        %llu, %llu of them indexed\nnar bytes:   %llu, %llu of them indexed\n"
-	    "blocks:      %llu\nindex bytes: %llu (%.3f %%)\n", (unsigned long long)t.infos, (unsigned long long)t.nars,
+	    "blocks:      %llu\nindex bytes: %llu (%.3f %%)\n", (unsigned long long)t.infos,
+	    (unsigned long long)t.nars,
 	    (unsigned long long)t.ready, (unsigned long long)t.bytes, (unsigned long long)t.ready_bytes,
 	    (unsigned long long)t.blocks, (unsigned long long)t.file,
 	    t.ready_bytes > 0 ? 100.0 * (double)t.file / (double)t.ready_bytes : 0.0);
 	return 0;
 }
 
-/* --- verify --------------------------------------------------------------------------------------------------- */
+/* --- verify ------------------------------------------------------------------------------------------- */
 
 struct verify {
 	struct catalog *c;
@@ -159,7 +164,8 @@ compare(void *ctx, const struct encode_block *b, struct err *e)
 static int
 same_cap(const struct eris_cap *a, const struct eris_cap *b)
 {
-	return a->block_size == b->block_size && a->level == b->level && memcmp(&a->root, &b->root, ERIS_PAIR) == 0;
+	return a->block_size == b->block_size && a->level == b->level && memcmp(&a->root, &b->root,
+	    ERIS_PAIR) == 0;
 }
 
 /* What is wrong with a nar, or NULL; -1 into *RC if it cannot be told. */
@@ -205,7 +211,8 @@ verify_nar(struct catalog *c, int cache, const struct catalog_nar *nar, int *rc,
 }
 
 int
-tool_verify(const struct conf *conf, int cache, unsigned sample, const volatile sig_atomic_t *stop, struct err *e)
+tool_verify(const struct conf *conf, int cache, unsigned sample, const volatile sig_atomic_t *stop,
+    struct err *e)
 {
 	struct catalog_nar nar = { 0 };
 	uint64_t good = 0, bad = 0, waiting = 0;

@@ -164,13 +164,15 @@ take(struct upstream *u, int socket)
 	struct upstream_question m;
 	ssize_t n = -1;
 
-	while (u->busy < UPSTREAM_QUESTIONS && (n = recv(socket, &m, sizeof m, MSG_DONTWAIT)) == (ssize_t)sizeof m)
+	while (u->busy < UPSTREAM_QUESTIONS && (n = recv(socket, &m, sizeof m,
+	    MSG_DONTWAIT)) == (ssize_t)sizeof m)
 		ask(u, socket, &m);
 	return n != 0;
 }
 
 int
-upstream_run(struct upstream *u, const int *sockets, unsigned n, const volatile sig_atomic_t *stop, struct err *e)
+upstream_run(struct upstream *u, const int *sockets, unsigned n, const volatile sig_atomic_t *stop,
+    struct err *e)
 {
 	struct curl_waitfd fds[POOL_MAX];
 	int running = 0, left, open[POOL_MAX];
@@ -184,7 +186,8 @@ upstream_run(struct upstream *u, const int *sockets, unsigned n, const volatile 
 
 		for (unsigned i = 0; i < n && u->busy < UPSTREAM_QUESTIONS; i++)
 			if (open[i])
-				fds[waiting++] = (struct curl_waitfd){ .fd = sockets[i], .events = CURL_WAIT_POLLIN };
+				fds[waiting++] = (struct curl_waitfd){ .fd = sockets[i], .events =
+				    CURL_WAIT_POLLIN };
 		if (curl_multi_poll(u->multi, fds, waiting, 1000, NULL) != CURLM_OK)
 			return err_set(e, "libcurl cannot wait");
 		for (unsigned i = 0; i < n; i++)

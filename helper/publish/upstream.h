@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): narinfos that the cache does not have, asked of a running `guix publish', which then bakes them.
+ * Helper (publish): narinfos that the cache does not have, asked of a running `guix publish', which then
+ * bakes them.
  *
- * A process of its own: the web server cannot connect to anything.  Each web thread has a socket to it, with messages that
- * keep their borders: questions of one size, answers with the narinfo behind them. */
+ * A process of its own: the web server cannot connect to anything.  Each web thread has a socket to it, with
+ * messages that keep their borders: questions of one size, answers with the narinfo behind them. */
 #ifndef NARLOCK_PUBLISH_UPSTREAM_H
 #define NARLOCK_PUBLISH_UPSTREAM_H
 
@@ -35,7 +36,8 @@ struct upstream;
 /* upstream_new(conf, e): before the lock. */
 struct upstream *upstream_new(const struct conf *conf, struct err *e);
 /* upstream_run(u, sockets, n, stop, e): until *STOP, or all other ends are closed. */
-int upstream_run(struct upstream *u, const int *sockets, unsigned n, const volatile sig_atomic_t *stop, struct err *e);
+int upstream_run(struct upstream *u, const int *sockets, unsigned n, const volatile sig_atomic_t *stop,
+    struct err *e);
 void upstream_free(struct upstream *u);
 
 #endif

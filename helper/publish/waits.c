@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): requests that wait for the upstream server: for its answer about a narinfo that the cache lacks, and for
- * a nar that it is baking because of that. */
+ * Helper (publish): requests that wait for the upstream server: for its answer about a narinfo that the cache
+ * lacks, and for a nar that it is baking because of that. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -45,7 +45,8 @@ end(struct worker *w, struct wait *at)
 	MHD_resume_connection(c);
 }
 
-/* An item's nar will be asked for next, maybe of another thread.  Two threads at the same place spoil at most a promise. */
+/* An item's nar will be asked for next, maybe of another thread.  Two threads at the same place spoil at most
+ * a promise. */
 static void
 promise(struct shared *s, int64_t hash, int64_t now)
 {
@@ -114,13 +115,15 @@ translate(const struct upstream_answer *a, const char *body, unsigned *status)
 	struct MHD_Response *r = MHD_create_response_from_buffer(len, data.out, MHD_RESPMEM_MUST_COPY);
 	char age[40];
 
-	/* A server that fails is no reason to believe that there is nothing for a long time: nothing is said about that. */
+	/* A server that fails is no reason to believe that there is nothing for a long time: nothing is said
+	 * about that. */
 	*status = a->status == 200 ? MHD_HTTP_OK : MHD_HTTP_NOT_FOUND;
 	if (r == NULL)
 		return NULL;
 	MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE,
 	    a->status == 200 ? "application/x-nix-narinfo" : "text/plain; charset=utf-8");
-	if ((a->status == 200 || a->status == 404) && a->max_age >= 0 && reply_age(age, (unsigned)a->max_age) != NULL)
+	if ((a->status == 200 || a->status == 404) && a->max_age >= 0 && reply_age(age,
+	    (unsigned)a->max_age) != NULL)
 		MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, age);
 	if (a->baking)
 		MHD_add_response_header(r, "X-Baking", "1");

@@ -120,7 +120,8 @@ scan(struct watch *w, struct err *e)
 	w->shared->indexing = 1;
 	if (scan_all(&w->scan, e) == 0) {
 		if (w->scan.changed + w->scan.gone > 0)
-			fprintf(stderr, "narlock-publish: %llu narinfos, %llu nars; %llu changes, %llu gone\n",
+			fprintf(stderr,
+			    "narlock-publish: %llu narinfos, %llu nars; %llu changes, %llu gone\n",
 			    (unsigned long long)w->scan.infos, (unsigned long long)w->scan.nars,
 			    (unsigned long long)w->scan.changed, (unsigned long long)w->scan.gone);
 		return 0;
@@ -154,7 +155,8 @@ has_moved(const struct watch *w)
 {
 	struct stat here, there;
 
-	return fstat(w->scan.cache, &here) == 0 && stat(w->conf->cache, &there) == 0 && S_ISDIR(there.st_mode) &&
+	return fstat(w->scan.cache, &here) == 0 && stat(w->conf->cache, &there) == 0 &&
+	    S_ISDIR(there.st_mode) &&
 	    (here.st_ino != there.st_ino || here.st_dev != there.st_dev);
 }
 
@@ -190,7 +192,8 @@ loop(struct watch *w, const volatile sig_atomic_t *stop, struct err *e)
 		if (rc == 0)
 			rc = build_run(&o, &r, e);
 		if (rc == 0 && r.nars > 0 && r.seconds > 1)
-			fprintf(stderr, "narlock-publish: %llu nars, %.1f GB indexed, %.0f MB/s\n", (unsigned long long)r.nars,
+			fprintf(stderr, "narlock-publish: %llu nars, %.1f GB indexed, %.0f MB/s\n",
+			    (unsigned long long)r.nars,
 			    (double)r.bytes / 1e9, (double)r.bytes / 1e6 / r.seconds);
 		if (rc == 0) {
 			w->shared->indexed_bytes += r.bytes;
@@ -231,7 +234,8 @@ watch_run(const struct conf *conf, int cache, const char *index, int wrong, stru
 	w->scan = (struct scan){ .cache = cache, .stop = stop, .directory = watch_directory, .ctx = w };
 	w->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (w->inotify < 0)
-		fprintf(stderr, "narlock-publish: no inotify (%s): new nars are found every %u s\n", strerror(errno),
+		fprintf(stderr, "narlock-publish: no inotify (%s): new nars are found every %u s\n",
+		    strerror(errno),
 		    conf->scan_interval);
 	w->scan.catalog = catalog_open(index, 1, e);
 	if (w->scan.catalog != NULL)

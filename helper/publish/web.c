@@ -39,10 +39,11 @@ milliseconds(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* --- Called by the library ---------------------------------------------------------------------------------------- */
+/* --- Called by the library ---------------------------------------------------------------------------- */
 
 static void
-on_connection(void *ctx, struct MHD_Connection *connection, void **socket_ctx, enum MHD_ConnectionNotificationCode what)
+on_connection(void *ctx, struct MHD_Connection *connection, void **socket_ctx,
+    enum MHD_ConnectionNotificationCode what)
 {
 	struct worker *w = ctx;
 	struct conn *n = *socket_ctx;
@@ -101,7 +102,8 @@ on_completed(void *ctx, struct MHD_Connection *connection, void **state, enum MH
 		w->slot[r->slot].request = NULL;
 	if (r->log != NULL)
 		fprintf(stderr, "access: %s %u %llu%s\n", r->log, n == NULL ? 0 : n->status,
-		    n == NULL ? 0 : (unsigned long long)n->size, code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (cut off)");
+		    n == NULL ? 0 : (unsigned long long)n->size, code == MHD_REQUEST_TERMINATED_COMPLETED_OK ?
+		    "" : " (cut off)");
 	if (n != NULL)
 		n->size = n->status = 0;
 	free(r->log);
@@ -117,9 +119,11 @@ describe(struct MHD_Connection *c, const char *method, const char *url)
 	char host[INET6_ADDRSTRLEN] = "-", text[512];
 
 	if (i != NULL && i->client_addr->sa_family == AF_INET)
-		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)i->client_addr)->sin_addr, host, sizeof host);
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)i->client_addr)->sin_addr,
+		    host, sizeof host);
 	else if (i != NULL && i->client_addr->sa_family == AF_INET6)
-		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)i->client_addr)->sin6_addr, host,
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)i->client_addr)->sin6_addr,
+		    host,
 		    sizeof host);
 	snprintf(text, sizeof text, "%s %.8s %.400s", host, method, url);
 	for (char *at = text; *at != '\0'; at++)
@@ -178,8 +182,8 @@ on_request(void *ctx, struct MHD_Connection *c, const char *url, const char *met
 	return handle_request(w, c, url, method, r);
 }
 
-/* Percent signs in a path; a NUL or a slash among them would change what it names: such a path stays as it is, and names
- * no file. */
+/* Percent signs in a path; a NUL or a slash among them would change what it names: such a path stays as it
+ * is, and names no file. */
 static size_t
 unescape(void *ctx, struct MHD_Connection *c, char *text)
 {
@@ -190,7 +194,7 @@ unescape(void *ctx, struct MHD_Connection *c, char *text)
 	return MHD_http_unescape(text);
 }
 
-/* --- One thread --------------------------------------------------------------------------------------------------- */
+/* --- One thread --------------------------------------------------------------------------------------- */
 
 static void
 worker_free(struct worker *w)
@@ -217,12 +221,15 @@ start_daemon(struct worker *w, int fd, unsigned share)
 	const struct conf *conf = w->o->conf;
 	unsigned each = (conf->connections_per_address + share - 1) / share;
 	int own = dup(fd);
-	struct MHD_Daemon *d = own < 0 ? NULL : MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+	struct MHD_Daemon *d = own < 0 ? NULL : MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0,
+	    NULL, NULL,
 	    on_request, w, MHD_OPTION_LISTEN_SOCKET, own, MHD_OPTION_CONNECTION_LIMIT,
 	    (conf->connections + share - 1) / share, MHD_OPTION_PER_IP_CONNECTION_LIMIT, each,
 	    MHD_OPTION_CONNECTION_TIMEOUT, conf->idle_timeout, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)conf->header_bytes + 4096, MHD_OPTION_CONNECTION_MEMORY_INCREMENT,
-	    (size_t)1024, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, w,
+	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)conf->header_bytes + 4096,
+	    MHD_OPTION_CONNECTION_MEMORY_INCREMENT,
+	    (size_t)1024, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+	    on_connection, w,
 	    MHD_OPTION_NOTIFY_COMPLETED, on_completed, w, MHD_OPTION_END);
 
 	if (d == NULL && own >= 0)
@@ -263,7 +270,8 @@ worker_new(struct web *web, unsigned i, struct err *e)
 	return NULL;
 }
 
-/* A connection must bring a whole request within a time, however often it brings a byte: also one that is kept alive. */
+/* A connection must bring a whole request within a time, however often it brings a byte: also one that is
+ * kept alive. */
 static void
 close_slow(struct worker *w)
 {
@@ -290,8 +298,10 @@ turn(struct worker *w)
 		for (unsigned i = 0; i < w->ndaemons; i++) {
 			MHD_UNSIGNED_LONG_LONG soon;
 
-			/* A request that was read together with the one before it: nothing comes that would wake us up. */
-			if (MHD_get_timeout(w->daemons[i], &soon) == MHD_YES && soon < TURN_MS && (int)soon < wait)
+			/* A request that was read together with the one before it: nothing comes that would
+			 * wake us up. */
+			if (MHD_get_timeout(w->daemons[i], &soon) == MHD_YES && soon < TURN_MS &&
+			    (int)soon < wait)
 				wait = (int)soon;
 			p[i] = (struct pollfd){ .events = POLLIN, .fd = MHD_get_daemon_info(w->daemons[i],
 			    MHD_DAEMON_INFO_EPOLL_FD)->listen_fd };
@@ -345,7 +355,8 @@ run(void *arg)
 			}
 			leaving = 1;
 		}
-		/* Idle connections have nothing to lose; the request of one that has just come may be on its way. */
+		/* Idle connections have nothing to lose; the request of one that has just come may be on its
+		 * way. */
 		for (struct conn *n = w->conns; n != NULL; n = n->next)
 			if (!n->busy && w->now - n->since >= GRACE_MS) {
 				shutdown(n->fd, SHUT_RDWR);
@@ -356,7 +367,7 @@ run(void *arg)
 	}
 }
 
-/* --- All ------------------------------------------------------------------------------------------------------------ */
+/* --- All ---------------------------------------------------------------------------------------------- */
 
 static int
 start_threads(struct web *web, struct err *e)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): the web server: some threads, each with its own connections, its own view of the index and nothing
- * shared but counters. */
+ * Helper (publish): the web server: some threads, each with its own connections, its own view of the index
+ * and nothing shared but counters. */
 #ifndef NARLOCK_PUBLISH_WEB_H
 #define NARLOCK_PUBLISH_WEB_H
 
@@ -21,8 +21,9 @@ struct web_options {
 	const volatile sig_atomic_t *stop;
 };
 
-/* web_run(o, ready, ctx, e): start the threads, call ready() (which locks the process up; -1 ends it), and serve until
- * *STOP; then accept no more, and finish what is under way for at most conf->drain_timeout seconds.  0, or -1. */
+/* web_run(o, ready, ctx, e): start the threads, call ready() (which locks the process up; -1 ends it), and
+ * serve until *STOP; then accept no more, and finish what is under way for at most conf->drain_timeout
+ * seconds.  0, or -1. */
 int web_run(const struct web_options *o, int (*ready)(void *ctx, struct err *e), void *ctx, struct err *e);
 
 #endif

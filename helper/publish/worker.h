@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (publish): what one thread of the web server has, for its parts: web.c (connections), handle.c (requests),
- * reply.c (answers), blocks.c (blocks), infos.c (narinfos). */
+ * Helper (publish): what one thread of the web server has, for its parts: web.c (connections), handle.c
+ * (requests), reply.c (answers), blocks.c (blocks), infos.c (narinfos). */
 #ifndef NARLOCK_PUBLISH_WORKER_H
 #define NARLOCK_PUBLISH_WORKER_H
 
@@ -93,7 +93,7 @@ struct worker {
 	char message[WORKER_MESSAGE];
 };
 
-/* --- reply.c ---------------------------------------------------------------------------------------------------- */
+/* --- reply.c ------------------------------------------------------------------------------------------ */
 
 /* All answers go this way.  reply_size(): how many bytes of body are in the next one, for the access log. */
 void reply_size(struct MHD_Connection *c, uint64_t size);
@@ -102,47 +102,53 @@ enum MHD_Result reply_queue(struct MHD_Connection *c, unsigned status, struct MH
 enum MHD_Result reply_send(struct MHD_Connection *c, unsigned status, struct MHD_Response *r);
 /* A few words; TEXT is static. */
 enum MHD_Result reply_say(struct MHD_Connection *c, unsigned status, const char *text);
-/* Whether the client has what TAG names (If-None-Match), or nothing newer than DATE (If-Modified-Since; NULL: no date). */
+/* Whether the client has what TAG names (If-None-Match), or nothing newer than DATE (If-Modified-Since; NULL:
+ * no date). */
 int reply_has_it(struct MHD_Connection *c, const char *tag, const char *date);
-enum MHD_Result reply_not_modified(struct worker *w, struct MHD_Connection *c, const char *tag, const char *cache);
+enum MHD_Result reply_not_modified(struct worker *w, struct MHD_Connection *c, const char *tag,
+    const char *cache);
 /* What of SIZE bytes is asked for: a status (200, 206, 416). */
-unsigned reply_part(struct MHD_Connection *c, uint64_t size, const char *tag, uint64_t *offset, uint64_t *length);
+unsigned reply_part(struct MHD_Connection *c, uint64_t size, const char *tag, uint64_t *offset,
+    uint64_t *length);
 enum MHD_Result reply_unsatisfiable(struct MHD_Connection *c, uint64_t size);
 /* Content-Type, ETag, ranges, Cache-Control (CACHE may be NULL). */
-void reply_describe(struct MHD_Response *r, unsigned status, const char *type, const char *tag, const char *cache,
+void reply_describe(struct MHD_Response *r, unsigned status, const char *type, const char *tag,
+    const char *cache,
     uint64_t offset, uint64_t length, uint64_t size);
 /* "max-age=SECONDS", or NULL for 0. */
 const char *reply_age(char text[40], unsigned seconds);
 /* Seconds since the epoch as an HTTP date. */
 void reply_date(char text[40], int64_t seconds);
 
-/* --- handle.c --------------------------------------------------------------------------------------------------- */
+/* --- handle.c ----------------------------------------------------------------------------------------- */
 
-enum MHD_Result handle_request(struct worker *w, struct MHD_Connection *c, const char *url, const char *method,
+enum MHD_Result handle_request(struct worker *w, struct MHD_Connection *c, const char *url,
+    const char *method,
     struct request *r);
 
-/* --- blocks.c --------------------------------------------------------------------------------------------------- */
+/* --- blocks.c ----------------------------------------------------------------------------------------- */
 
 /* A request for a block: an answer, or a slot of the batch, and the connection waits. */
 enum MHD_Result blocks_ask(struct worker *w, struct MHD_Connection *c, struct request *r);
 /* Encode the batch, and wake its connections up. */
 void blocks_encode(struct worker *w);
 
-/* --- infos.c ---------------------------------------------------------------------------------------------------- */
+/* --- infos.c ------------------------------------------------------------------------------------------ */
 
-enum MHD_Result infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part, struct request *r);
+enum MHD_Result infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part,
+    struct request *r);
 enum MHD_Result infos_eris(struct worker *w, struct MHD_Connection *c, const char *part);
 
-/* --- waits.c ---------------------------------------------------------------------------------------------------- */
+/* --- waits.c ------------------------------------------------------------------------------------------ */
 
-/* The upstream is asked for a narinfo; or a nar at PATH is waited for, because it has promised it.  1: the connection
- * waits; 0: there is nothing to wait for. */
+/* The upstream is asked for a narinfo; or a nar at PATH is waited for, because it has promised it.  1: the
+ * connection waits; 0: there is nothing to wait for. */
 int waits_for_narinfo(struct worker *w, struct MHD_Connection *c, struct request *r, const char *part);
 int waits_for_nar(struct worker *w, struct MHD_Connection *c, struct request *r, const char *path);
 /* Wake up what has waited long enough. */
 void waits_look(struct worker *w);
 
-/* --- again.c ---------------------------------------------------------------------------------------------------- */
+/* --- again.c ------------------------------------------------------------------------------------------ */
 
 #define AGAIN_PATH "/publish-this-nar-again-into-IPFS/"
 #define AGAIN_STATUS "/publish-again-status/"
@@ -150,7 +156,7 @@ void waits_look(struct worker *w);
 enum MHD_Result again_post(struct worker *w, struct MHD_Connection *c, const char *name);
 enum MHD_Result again_status(struct worker *w, struct MHD_Connection *c, const char *name);
 
-/* --- limiter.c -------------------------------------------------------------------------------------------------- */
+/* --- limiter.c ---------------------------------------------------------------------------------------- */
 
 struct limiter;
 /* limiter_new(rate, burst): requests a second of one address, and so many at once; for all threads. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Tests: narlock-publish: the index: every block of every nar is found and is right; changes, damage, SIGKILL. */
+ * Tests: narlock-publish: the index: every block of every nar is found and is right; changes, damage,
+ * SIGKILL. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -90,7 +91,8 @@ put_item(const struct bed *b, unsigned n, size_t len, uint64_t seed)
 	write_file(b, path, data, len);
 	free(data);
 	snprintf(path, sizeof path, "zstd/%s.narinfo", name);
-	size = snprintf(text, sizeof text, "StorePath: /gnu/store/%s\nNarHash: sha256:0\nNarSize: 1\nReferences: \nSignature: 1;x;y\n"
+	size = snprintf(text, sizeof text,
+	    "StorePath: /gnu/store/%s\nNarHash: sha256:0\nNarSize: 1\nReferences: \nSignature: 1;x;y\n"
 	    "URL: nar/zstd/%s\nCompression: zstd\nFileSize: %zu\n", name, name, len);
 	write_file(b, path, text, (size_t)size);
 }
@@ -143,7 +145,7 @@ update(struct bed *b, unsigned threads)
 		fail_msg("%s", b->e.text);
 }
 
-/* --- Every block -------------------------------------------------------------------------------------------------- */
+/* --- Every block -------------------------------------------------------------------------------------- */
 
 struct expected {
 	struct place *place;
@@ -253,7 +255,8 @@ check_item(struct bed *b, unsigned n, size_t len, uint64_t seed)
 }
 
 /* Sizes around all borders: no leaf, one, two; a node of 511, 512, 513 leaves; two levels. */
-static const size_t sizes[] = { 0, 1, 32767, 32768, 32769, 65535, 65536, 511 * 32768, 511 * 32768 + 1, 512 * 32768 - 1,
+static const size_t sizes[] = { 0, 1, 32767, 32768, 32769, 65535, 65536, 511 * 32768, 511 * 32768 + 1,
+    512 * 32768 - 1,
 	512 * 32768, 513 * 32768, 1025 * 32768 + 5 };
 #define SIZES (sizeof sizes / sizeof sizes[0])
 
@@ -310,7 +313,7 @@ test_numbers(void **state)
 	assert_true(catalog_hash("short") == -1);
 }
 
-/* --- Changes -------------------------------------------------------------------------------------------------------- */
+/* --- Changes ------------------------------------------------------------------------------------------ */
 
 static uint64_t
 keys(struct bed *b)
@@ -320,7 +323,8 @@ keys(struct bed *b)
 	FILE *f;
 
 	/* Counted from outside: there is no function for it. */
-	snprintf(command, sizeof command, "python3 -c \"import sqlite3;c=sqlite3.connect('%s');print(c.execute('select "
+	snprintf(command, sizeof command,
+	    "python3 -c \"import sqlite3;c=sqlite3.connect('%s');print(c.execute('select "
 	    "(select count(*) from block)*1000000+(select count(*) from node)').fetchone()[0])\"", b->index);
 	f = popen(command, "r");
 	assert_non_null(f);
@@ -382,7 +386,8 @@ leaf_of(uint64_t seed, unsigned leaf, uint8_t ref[ERIS_REF])
 	free(data);
 }
 
-/* The bytes of a file changed, but neither its size nor its time: its blocks are not given away, and it is told. */
+/* The bytes of a file changed, but neither its size nor its time: its blocks are not given away, and it is
+ * told. */
 static void
 test_changed_in_place(void **state)
 {
@@ -452,7 +457,7 @@ test_changed_in_place(void **state)
 	close(wrong[1]);
 }
 
-/* --- Damage and death ----------------------------------------------------------------------------------------------- */
+/* --- Damage and death --------------------------------------------------------------------------------- */
 
 static void
 test_damaged(void **state)
@@ -469,7 +474,8 @@ test_damaged(void **state)
 	assert_null(catalog_open(path, 1, &b->e));
 	assert_int_equal(b->e.code, CATALOG_DAMAGED);
 	/* Another program's file. */
-	snprintf(path, sizeof path, "python3 -c \"import sqlite3;c=sqlite3.connect('%s/foreign');c.execute('create table x(y)')\"",
+	snprintf(path, sizeof path,
+	    "python3 -c \"import sqlite3;c=sqlite3.connect('%s/foreign');c.execute('create table x(y)')\"",
 	    b->dir);
 	assert_int_equal(system(path), 0);
 	snprintf(path, sizeof path, "%s/foreign", b->dir);
@@ -535,7 +541,8 @@ test_rotten(void **state)
 	close(fd);
 }
 
-/* Killed at any moment while it builds, and begun again: in the end everything is there, and nothing twice. */
+/* Killed at any moment while it builds, and begun again: in the end everything is there, and nothing
+ * twice. */
 static void
 test_killed(void **state)
 {
@@ -588,8 +595,8 @@ test_killed(void **state)
 	}
 }
 
-/* What a power cut leaves: the index and its log as they were at some moment, the log cut off or with pages that were never
- * written.  The copy is opened, is sound, and is finished. */
+/* What a power cut leaves: the index and its log as they were at some moment, the log cut off or with pages
+ * that were never written.  The copy is opened, is sound, and is finished. */
 static void
 test_power_cut(void **state)
 {
@@ -627,7 +634,8 @@ test_power_cut(void **state)
 		nanosleep(&wait, NULL);
 		snprintf(copy, sizeof copy, "%s/copy.sqlite", b->dir);
 		/* No checkpoint comes between the two: the log is far shorter than where one begins. */
-		snprintf(command, sizeof command, "rm -f %s*; cp %s %s 2>/dev/null; cp %s-wal %s-wal 2>/dev/null", copy, b->index,
+		snprintf(command, sizeof command,
+		    "rm -f %s*; cp %s %s 2>/dev/null; cp %s-wal %s-wal 2>/dev/null", copy, b->index,
 		    copy, b->index, copy);
 		(void)!system(command);
 		snprintf(command, sizeof command, "%s-wal", copy);

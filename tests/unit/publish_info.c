@@ -18,7 +18,8 @@
 #define GZIP "URL: nar/gzip/" PART "-a-small\nCompression: gzip\nFileSize: 3850\n"
 #define ZSTD "URL: nar/zstd/" PART "-a-small\nCompression: zstd\nFileSize: 3717\n"
 
-/* What info_add() makes of TEXT where the nars I have a URN "uI" and a manifest "mI" (0: none, e.g. "uu0"). */
+/* What info_add() makes of TEXT where the nars I have a URN "uI" and a manifest "mI" (0: none, e.g.
+ * "uu0"). */
 static const char *
 added(const char *text, const char *known)
 {
@@ -47,7 +48,8 @@ static void
 test_below(void **state)
 {
 	(void)state;
-	assert_string_equal(added(SIGNED SIGNATURE ZSTD, "m"), SIGNED SIGNATURE ZSTD "ERIS: u0\nERIS-Manifest: m0\n");
+	assert_string_equal(added(SIGNED SIGNATURE ZSTD, "m"),
+	    SIGNED SIGNATURE ZSTD "ERIS: u0\nERIS-Manifest: m0\n");
 	assert_string_equal(added(SIGNED SIGNATURE GZIP ZSTD, "mm"), SIGNED SIGNATURE GZIP
 	    "ERIS: u0\nERIS-Manifest: m0\n" ZSTD "ERIS: u1\nERIS-Manifest: m1\n");
 	/* Only those that are known, each at its own place. */
@@ -71,8 +73,10 @@ test_above(void **state)
 	assert_string_equal(added(SIGNED GZIP SIGNATURE ZSTD, "mm"), SIGNED GZIP SIGNATURE ZSTD
 	    "ERIS: u1\nERIS-Manifest: m1\n");
 	/* The signer has written them. */
-	assert_string_equal(added(SIGNED ZSTD "ERIS: signed\n" SIGNATURE, "m"), SIGNED ZSTD "ERIS: signed\n" SIGNATURE);
-	assert_string_equal(added(SIGNED SIGNATURE ZSTD "ERIS: mirror\n", "m"), SIGNED SIGNATURE ZSTD "ERIS: mirror\n");
+	assert_string_equal(added(SIGNED ZSTD "ERIS: signed\n" SIGNATURE, "m"), SIGNED ZSTD "ERIS: signed\n"
+	    SIGNATURE);
+	assert_string_equal(added(SIGNED SIGNATURE ZSTD "ERIS: mirror\n", "m"),
+	    SIGNED SIGNATURE ZSTD "ERIS: mirror\n");
 	/* Without a signature of this kind nothing can break. */
 	assert_string_equal(added(SIGNED ZSTD "Sig: k:x\n", "u"), SIGNED ZSTD "Sig: k:x\nERIS: u0\n");
 }
@@ -114,7 +118,8 @@ test_index(void **state)
 	assert_int_equal(info_parse(&i, SIGNED SIGNATURE GZIP ZSTD, strlen(SIGNED SIGNATURE GZIP ZSTD)), 0);
 	n = info_index(out, sizeof out, &i, lines);
 	out[n] = '\0';
-	assert_string_equal(out, "StorePath: /gnu/store/" PART "-a-small\n" ZSTD "ERIS: u1\nERIS-Manifest: m1\n");
+	assert_string_equal(out, "StorePath: /gnu/store/" PART "-a-small\n"
+	    ZSTD "ERIS: u1\nERIS-Manifest: m1\n");
 	assert_int_equal(info_index(out, 100, &i, lines), 0);
 	lines[1].urn[0] = '\0';
 	assert_int_equal(info_index(out, sizeof out, &i, lines), 0);
@@ -142,8 +147,10 @@ test_file(void **state)
 	assert_string_equal(file("nar/x.nar.zst", 1), "nar/x.nar.zst");
 	assert_string_equal(file("nar/zstd/other", 0), "-");
 	for (int form = 0; form < INFO_FORMS; form++) {
-		static const char *const bad[] = { "", "/", "/etc/passwd", "..", "../x", "a/../b", "a/./b", "a//b", "a/", ".hidden",
-		    "a/.hidden", "a%2fb", "a%2Fb", "%2e%2e/x", "a/%2e%2e/b", "a%00b", "a%", "a%2", "a%zz", "a\nb", "a\x7f",
+		static const char *const bad[] = { "", "/", "/etc/passwd", "..", "../x", "a/../b", "a/./b",
+		    "a//b", "a/", ".hidden",
+		    "a/.hidden", "a%2fb", "a%2Fb", "%2e%2e/x", "a/%2e%2e/b", "a%00b", "a%", "a%2", "a%zz",
+		    "a\nb", "a\x7f",
 		    "http://h/x", "file:///x", "a?b", "a#b", "a\\b", "%2F", "a/%2e" };
 
 		for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -157,7 +164,7 @@ test_file(void **state)
 	assert_null(info_item("zstd/eqsjzl46ccjglf13cnnbpqdrawq2wxvq-a.nar"));
 }
 
-/* --- Configuration ------------------------------------------------------------------------------------------------ */
+/* --- Configuration ------------------------------------------------------------------------------------ */
 
 static int
 read_conf(struct conf *c, const char *text, size_t len, struct err *e)
@@ -177,9 +184,11 @@ read_conf(struct conf *c, const char *text, size_t len, struct err *e)
 static void
 test_conf(void **state)
 {
-	static const char *const bad[] = { "cache\n", "nothing = 1\n", "ttl = -1\n", "ttl = 1x\n", "ttl =\n", "threads = 0\n",
+	static const char *const bad[] = { "cache\n", "nothing = 1\n", "ttl = -1\n", "ttl = 1x\n", "ttl =\n",
+	    "threads = 0\n",
 	    "pin = maybe\n", "cache =\n", "connections = 99999999999999999999\n" };
-	static const char good[] = "# comment\n\n  cache = /var/cache/x \r\nstate=/s\nttl = 60\nlisten = 127.0.0.1:1\n"
+	static const char good[] =
+	    "# comment\n\n  cache = /var/cache/x \r\nstate=/s\nttl = 60\nlisten = 127.0.0.1:1\n"
 	    "listen = [::1]:2\npin = no\nthreads = 3";
 	struct conf c;
 	struct err e;
