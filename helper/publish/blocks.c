@@ -3,6 +3,7 @@
  *
  * Requests that arrive at the same time wait in a batch until all of them have been read: the processor
  * hashes four leaves in little more time than one. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "helper/eris/block.h"
@@ -83,6 +84,31 @@ present(struct worker *w, struct MHD_Connection *c, const struct place_job *job,
 	return r;
 }
 
+/* The root of a manifest: a block of another kind and size. */
+static enum MHD_Result
+send_manifest(struct worker *w, struct MHD_Connection *c, const struct place_job *job)
+{
+	char tag[URN_REF_LEN + 3];
+	uint64_t offset = 0, length = 0;
+	struct MHD_Response *r;
+	unsigned status;
+
+	format_tag(tag, job->ref);
+	status = reply_part(c, job->len, tag, &offset, &length);
+	if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
+		free(job->manifest);
+		return reply_unsatisfiable(c, job->len);
+	}
+	r = MHD_create_response_from_buffer((size_t)length, job->manifest + offset, MHD_RESPMEM_MUST_COPY);
+	free(job->manifest);
+	if (r != NULL)
+		reply_describe(r, status, "application/vnd.ipld.dag-cbor", tag, FOREVER, offset, length, job->len);
+	reply_size(c, length);
+	shared_add(w->counts, COUNT_BLOCK, 1);
+	shared_add(w->counts, COUNT_BLOCK_BYTES, length);
+	return reply_send(c, status, r);
+}
+
 static int
 parse(struct MHD_Connection *c, uint8_t ref[ERIS_REF], const char **why)
 {
@@ -126,6 +152,8 @@ blocks_ask(struct worker *w, struct MHD_Connection *c, struct request *r)
 	case PLACE_NODE:
 		answer = present(w, c, &s->job, data, &status);
 		return reply_send(c, status, answer);
+	case PLACE_MANIFEST:
+		return send_manifest(w, c, &s->job);
 	case PLACE_LEAF:
 		break;
 	}
@@ -161,9 +189,12 @@ finish(struct worker *w, unsigned i, const struct eris_pair *pair)
 
 		if (step == PLACE_NONE)
 			break;
+		/* It would begin like a leaf and be another thing: one of 2^48. */
+		if (step == PLACE_MANIFEST)
+			free(s->job.manifest);
 		if (step == PLACE_LEAF)
 			block_seal_leaves(data, 1, ERIS_LARGE, block_null_secret, &other);
-		good = step == PLACE_NODE || place_check(w->place, &s->job, other.ref);
+		good = step == PLACE_NODE || (step == PLACE_LEAF && place_check(w->place, &s->job, other.ref));
 	}
 	r->response = good ? present(w, c, &s->job, data, &r->status) : missing(w, &s->job, &r->status);
 	r->slot = -1;

@@ -567,6 +567,15 @@ drop_pairs(struct catalog *c, uint32_t nar, const uint8_t *pairs, size_t len, st
 	return 0;
 }
 
+static int
+drop_ref(struct catalog *c, uint32_t nar, const uint8_t ref[ERIS_REF], struct err *e)
+{
+	uint8_t pair[ERIS_PAIR] = { 0 };
+
+	memcpy(pair, ref, ERIS_REF);
+	return drop_pairs(c, nar, pair, sizeof pair, e);
+}
+
 /* Keys and nodes of a nar.  Keys are stored together with the node above them, so that no key is left
  * over. */
 static int
@@ -578,6 +587,8 @@ drop_blocks(struct catalog *c, uint32_t id, struct err *e)
 	int rc;
 
 	rc = catalog_nar(c, id, &nar, e);
+	if (rc > 0 && nar.has_manifest && drop_ref(c, id, nar.manifest, e) != 0)
+		return -1;
 	if (rc > 0 && nar.state == CATALOG_READY &&
 	    drop_pairs(c, id, (const uint8_t *)&nar.cap.root, ERIS_PAIR, e) != 0)
 		return -1;
@@ -683,8 +694,18 @@ int
 catalog_ready(struct catalog *c, const struct catalog_nar *nar, struct err *e)
 {
 	sqlite3_stmt *s = get(c, Q_READY);
-	uint8_t cap[ERIS_CAP];
+	uint8_t cap[ERIS_CAP], key[CATALOG_KEY];
+	struct catalog_nar old;
 
+	/* A manifest that another one replaces. */
+	if (catalog_nar(c, nar->id, &old, e) < 0 ||
+	    (old.has_manifest && drop_ref(c, nar->id, old.manifest, e) != 0))
+		return -1;
+	if (nar->has_manifest) {
+		catalog_key(key, nar->manifest, nar->id, CATALOG_MANIFEST);
+		if (catalog_put_keys(c, key, 1, e) != 0)
+			return -1;
+	}
 	urn_to_bytes(cap, &nar->cap);
 	sqlite3_bind_int64(s, 1, nar->id);
 	sqlite3_bind_blob(s, 2, cap, sizeof cap, SQLITE_STATIC);

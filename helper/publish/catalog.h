@@ -24,6 +24,8 @@
 /* Leaves of a nar: 512 GiB. */
 #define CATALOG_LEAVES ((1u << 24) - (1u << 16))
 #define CATALOG_NARS UINT32_MAX
+/* The number of the root of a nar's manifest, which can be asked for like a block. */
+#define CATALOG_MANIFEST 0xffffffu
 /* Places that are looked at for one reference. */
 #define CATALOG_PLACES 64
 

@@ -7,6 +7,7 @@
 
 #include "helper/eris/block.h"
 #include "helper/publish/files.h"
+#include "helper/publish/pack.h"
 #include "helper/publish/place.h"
 
 /* For how long a nar that is wrong is not looked at again. */
@@ -134,6 +135,49 @@ read_leaf(struct opened *o, uint32_t number, uint8_t *data)
 	return 0;
 }
 
+/* Every node as it comes; the root is the last one. */
+static int
+keep_node(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+{
+	struct place_job *job = ctx;
+	uint8_t *copy;
+
+	if (memcmp(hash, job->ref, ERIS_REF) != 0)
+		return 0;
+	copy = realloc(job->manifest, len);
+	if (copy == NULL)
+		return err_set(e, "out of memory");
+	memcpy(copy, data, len);
+	job->manifest = copy;
+	job->len = len;
+	return 0;
+}
+
+static enum place_step
+load_manifest(struct place *p, struct place_job *job, uint32_t id)
+{
+	struct catalog_nar nar;
+	struct catalog_info info;
+	struct stat st;
+	uint8_t root[ERIS_REF];
+	char *text;
+	size_t len;
+	struct err e;
+
+	job->manifest = NULL;
+	if (catalog_nar(p->catalog, id, &nar, NULL) <= 0 || !nar.has_manifest ||
+	    memcmp(nar.manifest, job->ref, ERIS_REF) != 0 ||
+	    catalog_info(p->catalog, nar.hash, &info, NULL) <= 0 ||
+	    files_text(p->cache, info.path, MANIFEST_NARINFO, &text, &len, &st) != 0)
+		return PLACE_NONE;
+	if (pack_manifest(p->catalog, &nar, text, len, keep_node, job, root, &e) != 0) {
+		free(job->manifest);
+		job->manifest = NULL;
+	}
+	free(text);
+	return job->manifest != NULL ? PLACE_MANIFEST : PLACE_NONE;
+}
+
 static enum place_step
 load(struct place *p, struct place_job *job, const struct catalog_place *at, uint8_t *data, int64_t now)
 {
@@ -142,6 +186,8 @@ load(struct place *p, struct place_job *job, const struct catalog_place *at, uin
 
 	if (o == NULL)
 		return PLACE_NONE;
+	if (at->number == CATALOG_MANIFEST)
+		return load_manifest(p, job, at->nar);
 	if (at->number < catalog_leaves(o->size)) {
 		if (read_leaf(o, at->number, data) == 0)
 			return PLACE_LEAF;

@@ -30,6 +30,8 @@ struct place_job {
 	unsigned n, at;      /* places, and the one in hand */
 	int gone;            /* a place was not as it was indexed */
 	struct catalog_place places[CATALOG_PLACES];
+	uint8_t *manifest;   /* of the last place_load(), if it said so */
+	size_t len;
 };
 
 /* place_begin(p, job, ref, e): where it could be.  -1 if the index fails. */
@@ -38,6 +40,7 @@ int place_begin(struct place *p, struct place_job *job, const uint8_t ref[ERIS_R
 enum place_step {
 	PLACE_LEAF, /* DATA is the plain leaf: seal it (block_seal_leaves), then place_check() */
 	PLACE_NODE, /* DATA is the block */
+	PLACE_MANIFEST, /* job->manifest is it, job->len bytes, to be freed */
 	PLACE_NONE, /* there is no such block; job->gone: but there was one */
 };
 

@@ -189,6 +189,12 @@ def serves(top, cache):
     index = s.get("/eris/" + item[:32])[2].decode()
     assert index == (f"StorePath: /gnu/store/{item}\nURL: nar/zstd/{item}\nCompression: zstd\nFileSize: 700000\n"
         + s.get(f"/{item[:32]}.narinfo")[2].decode()[len(cache.narinfo(item)):]), index
+    # The manifest is a block like others, by its hash.
+    cid = re.search(r"^ERIS-Manifest: b(\S+)$", index, re.M)[1].upper()
+    ref = base64.b32encode(base64.b32decode(cid + "=" * (-len(cid) % 8))[6:]).decode().rstrip("=")
+    status, headers, body = s.get("/uri-res/N2R?urn:blake2b:" + ref)
+    assert status == 200 and s.block(ref) == 200 and cache.narinfo(item).encode() in body, status
+    assert s.get("/uri-res/N2R?urn:blake2b:" + ref, {"Range": "bytes=0-9"})[::2] == (206, body[:10])
     assert s.get("/nix-cache-info")[2] == b"StoreDir: /gnu/store\nWantMassQuery: 0\nPriority: 100\n"
     assert s.get("/")[0] == 200 and b"narlock-publish" in s.get("/")[2]
     assert s.get("/healthz")[0] == 200
