@@ -17,7 +17,7 @@ struct opened {
 	uint32_t id;   /* 0: nothing here */
 	int fd;        /* -1: it cannot be had */
 	uint64_t size;
-	int64_t mtime, until; /* UNTIL: milliseconds */
+	int64_t mtime, since, until; /* SINCE, UNTIL: milliseconds */
 	int told;      /* that it is wrong */
 };
 
@@ -96,6 +96,16 @@ is_wrong(struct place *p, struct place_job *job, struct opened *o)
 	send(p->wrong, &o->id, sizeof o->id, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* Before it is called wrong: the file or the index may have been replaced since it was opened.  1: look again. */
+static int
+is_old(const struct place *p, struct opened *o)
+{
+	if (p->now - o->since < WRONG_MS)
+		return 0;
+	o->until = 0;
+	return 1;
+}
+
 /* The nar of a place, or NULL if the index does not know it. */
 static struct opened *
 find(struct place *p, uint32_t id, int64_t now)
@@ -111,7 +121,8 @@ find(struct place *p, uint32_t id, int64_t now)
 	o->id = 0;
 	if (catalog_nar(p->catalog, id, &nar, NULL) <= 0)
 		return NULL;
-	*o = (struct opened){ .id = id, .size = nar.size, .mtime = nar.mtime, .until = now + PLACE_FRESH_MS };
+	*o = (struct opened){ .id = id, .size = nar.size, .mtime = nar.mtime,
+	    .since = now, .until = now + PLACE_FRESH_MS };
 	o->fd = files_open(p->cache, nar.path, &st);
 	return o;
 }
@@ -191,6 +202,8 @@ load(struct place *p, struct place_job *job, const struct catalog_place *at, uin
 	if (at->number < catalog_leaves(o->size)) {
 		if (read_leaf(o, at->number, data) == 0)
 			return PLACE_LEAF;
+		if (is_old(p, o))
+			return load(p, job, at, data, now);
 		is_wrong(p, job, o);
 		return PLACE_NONE;
 	}
@@ -226,7 +239,11 @@ place_check(struct place *p, struct place_job *job, const uint8_t ref[ERIS_REF])
 	if (memcmp(ref, job->ref, ERIS_REF) == 0)
 		return 1;
 	/* Another block whose reference begins in the same way is no sign of a change. */
-	if (memcmp(ref, job->ref, CATALOG_SHORT) != 0 && o->id == job->places[job->at - 1].nar)
+	if (memcmp(ref, job->ref, CATALOG_SHORT) == 0 || o->id != job->places[job->at - 1].nar)
+		return 0;
+	if (is_old(p, o))
+		job->at--;
+	else
 		is_wrong(p, job, o);
 	return 0;
 }
