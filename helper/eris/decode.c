@@ -407,6 +407,10 @@ decode_read(struct decode *d, const uint8_t **data, size_t *len, struct err *e)
 		d->broken = 1;
 		return err_set(e, "the content is broken: its last block: %s", why);
 	}
+	if (*len > d->o.max_length - d->position) { /* take_child() has seen to where blocks begin */
+		d->broken = 1;
+		return err_set(e, "the content is longer than %llu bytes", (unsigned long long)d->o.max_length);
+	}
 	*data = l->piece->data;
 	d->out = l->piece;
 	d->first = (d->first + 1) % d->o.window;

@@ -531,6 +531,23 @@ test_two_keys(void **state)
 	bed_free(&bed);
 }
 
+/* It begins within the limit, and is too long all the same. */
+static void
+test_limit_in_last_block(void)
+{
+	size_t len = 40 * ERIS_SMALL + 500;
+	struct bed bed = { 0 };
+	struct eris_cap cap = bed_encode(&bed, noise, len, ERIS_SMALL, NULL, len, NULL);
+	struct bed_run r = BED_RUN;
+
+	r.max_length = len;
+	assert_int_equal(bed_decode(&bed, &cap, noise, len, &r), 0);
+	r.max_length = len - 1;
+	assert_int_equal(bed_decode(&bed, &cap, noise, len, &r), -1);
+	assert_non_null(strstr(r.why, "longer than 41459 bytes"));
+	bed_free(&bed);
+}
+
 static void
 test_limits(void **state)
 {
@@ -548,6 +565,7 @@ test_limits(void **state)
 	assert_non_null(strstr(r.why, "longer than 40959 bytes"));
 	r.max_length = 0;
 	assert_int_equal(bed_decode(&bed, &cap, noise, len, &r), -1);
+	test_limit_in_last_block();
 	o.window = 0;
 	assert_null(decode_new(&o, NULL));
 	o.window = DECODE_WINDOW_MAX + 1;
