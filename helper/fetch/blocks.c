@@ -46,6 +46,13 @@
 #define SILENCE_MS 500
 #define SILENT_MS 60000
 
+/* A source that let a nar wait for so long and brought nothing gets less time with those of the next minute; if it does
+ * not even say that it has nothing, it is not asked after two of them.  Unless there is no other way. */
+#define VAIN_MS 400
+#define VAIN_DEADLINE_MS SCHED_DEADLINE_MIN_MS
+#define VAIN_STALL_MS 1000
+#define VAIN_NARS 2
+
 enum from { FROM_IPFS, FROM_GATEWAY, FROM_BLOCKS, FROM_RANGE, FROM_KINDS };
 
 static const char *const from_names[FROM_KINDS] = { "ipfs", "gateway", "blocks", "range" };
@@ -121,7 +128,7 @@ struct blocks {
 
 	struct doubt doubts[DOUBTS];
 	uint8_t again;            /* 0: not yet; 1: under way; 2: over */
-	uint8_t insists;
+	uint8_t insists, patient; /* there is no other way; they have all the time that is configured */
 	uint64_t begun, progress; /* milliseconds */
 	uint64_t wanted;          /* blocks under way or asked for, at the last look */
 	uint64_t got[FROM_KINDS], shown[FROM_KINDS], streamed;
@@ -380,7 +387,8 @@ judge(struct blocks *b, struct blockpool_end *end)
 	source_judged(b->fetch, end->ask.source, j.verdict, j.why);
 	if (end->reply.status != 0)
 		b->origins[a->source].heard = b->fetch->now;
-	answer(b, a, outcome_of(j.verdict), j.retry_ms, j.why);
+	answer(b, a, j.verdict == RPC_BUSY && end->reply.status == 0 ? SCHED_BREAKS : outcome_of(j.verdict),
+	    j.retry_ms, j.why);
 }
 
 static void
@@ -707,6 +715,14 @@ add_origin(struct blocks *b, const struct sched_source *s, enum from from, size_
 		sched_reached(b->sched, (unsigned)n);
 }
 
+static int
+is_vain(const struct blocks *b, size_t i)
+{
+	const struct block_source *s = &b->fetch->blocks->sources[i];
+
+	return s->vain > 0 && b->fetch->now < s->vain_until && !b->patient;
+}
+
 /* How long a daemon's first answer is waited for when nothing else gives blocks. */
 static uint64_t
 patience(const struct blocks *b)
@@ -734,8 +750,11 @@ add_sources(struct blocks *b)
 		const struct block_source *s = &f->blocks->sources[i];
 		struct sched_source source = { .by_id = 1, .stage = s->at.kind == RPC_BLOCKS ? STAGE_BLOCKS : STAGE_IPFS };
 
-		if (b->added[i] || (s->at.kind != RPC_IPFS && !others) || blockpool_health(f, i) != BLOCKPOOL_YES)
+		if (b->added[i] || (s->at.kind != RPC_IPFS && !others) || blockpool_health(f, i) != BLOCKPOOL_YES ||
+		    (is_vain(b, i) && s->vain == VAIN_NARS))
 			continue;
+		if (is_vain(b, i))
+			source.deadline_ms = VAIN_DEADLINE_MS;
 		b->added[i] = 1;
 		add_origin(b, &source, s->at.kind == RPC_IPFS ? FROM_IPFS : s->at.kind == RPC_GATEWAY ? FROM_GATEWAY :
 		    FROM_BLOCKS, i, s->reached);
@@ -866,8 +885,24 @@ hopeless(struct blocks *b)
 			again_end(b->fetch);
 			b->again = 2;
 		}
-	if (!b->insists)
+	/* Those who have not said no may have it by now. */
+	if (!b->insists || sched_nowhere(b->sched, b->fetch->now))
 		stuck(b, why);
+}
+
+/* How long it may take that nothing comes. */
+static uint32_t
+stall_ms(const struct blocks *b)
+{
+	uint32_t all = b->fetch->settings.stall_ms;
+
+	for (size_t i = 0; i < b->fetch->blocks->nsources; i++)
+		if (b->added[i] && !is_vain(b, i))
+			return all;
+	for (unsigned i = 0; i < FROM_KINDS; i++)
+		if (b->got[i] > 0)
+			return all;
+	return all < VAIN_STALL_MS ? all : VAIN_STALL_MS;
 }
 
 static void
@@ -888,7 +923,7 @@ look_for_hope(struct blocks *b)
 	}
 	if (b->files_added && sched_stuck(b->sched, now, ref))
 		hopeless(b);
-	if (b->state == BLOCKS_RUNS && now >= b->progress + b->fetch->settings.stall_ms)
+	if (b->state == BLOCKS_RUNS && now >= b->progress + stall_ms(b))
 		stuck(b, "no block came for too long");
 }
 
@@ -945,6 +980,7 @@ blocks_ref(const struct blocks *b)
 void
 blocks_insist(struct blocks *b)
 {
+	b->patient = 1;
 	if (b->state != BLOCKS_STUCK)
 		return;
 	b->state = BLOCKS_RUNS;
@@ -979,7 +1015,7 @@ blocks_deadline(const struct blocks *b)
 	if (b->state != BLOCKS_RUNS)
 		return UINT64_MAX;
 	if (b->wanted > 0)
-		earlier(&due, b->progress + b->fetch->settings.stall_ms);
+		earlier(&due, b->progress + stall_ms(b));
 	if (!b->files_added)
 		earlier(&due, b->begun + SCHED_GRACE_MS);
 	if (is_waiting(b) && patience(b) > b->fetch->now)
@@ -1108,6 +1144,26 @@ blocks_new(struct fetch *f, const struct blocks_order *o, struct err *e)
 	return b;
 }
 
+/* Whether it was worth waiting for. */
+static void
+note_use(struct blocks *b, const struct origin *o, const struct sched_figures *s, struct block_source *at)
+{
+	uint64_t now = b->fetch->now;
+
+	if (at->dead_until > now)
+		return;
+	if (s->health == SCHED_DEAD) {
+		source_judged(b->fetch, o->at, RPC_UNREACHABLE, s->why);
+	} else if (s->delivered > 0 || (b->streamed > 0 && o->from != FROM_BLOCKS)) {
+		at->vain = 0;
+	} else if (s->asked > 0 && now >= b->begun + VAIN_MS) {
+		at->vain = (uint8_t)(s->missed > 0 || at->vain == 0 ? 1 : VAIN_NARS);
+		at->vain_until = now + SILENT_MS;
+		if (at->vain == VAIN_NARS)
+			logline("%s brings nothing, and is asked only if nobody else does for a minute", at->name);
+	}
+}
+
 /* A source that did not answer any more: a daemon has to say its version before the next item waits for it,
  * and others are not tried for a while. */
 static void
@@ -1122,9 +1178,13 @@ remember(struct blocks *b)
 			continue;
 		at = &b->fetch->blocks->sources[o->at];
 		sched_figures(b->sched, i, &s);
+		note_use(b, o, &s, at);
 		if (s.late == 0 || b->fetch->now < o->heard + SILENCE_MS || at->dead_until > b->fetch->now)
 			continue;
 		at->reached = 0;
+		if (at->vain == 0)
+			at->vain = 1;
+		at->vain_until = b->fetch->now + SILENT_MS;
 		if (at->at.kind == RPC_IPFS)
 			continue;
 		logline("%s does not answer and is left alone for a minute", at->name);

@@ -65,7 +65,8 @@ enum blocks_state blocks_is(const struct blocks *b);
 /* blocks_ref(b): the reference of that piece, which is a leaf; valid as long as it. */
 const uint8_t *blocks_ref(const struct blocks *b);
 
-/* blocks_insist(b): BLOCKS_STUCK, but there is no other way: ask all sources once more for what they missed. */
+/* blocks_insist(b): there is no other way: give all sources the time that is configured, whatever they were good for
+ * before, and after BLOCKS_STUCK ask them once more for what they missed. */
 void blocks_insist(struct blocks *b);
 
 /* blocks_missed(b): after BLOCKS_STUCK: 1 if there is an IPFS daemon that should have had what was missing. */

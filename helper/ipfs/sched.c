@@ -9,6 +9,7 @@
 #define MISSES_OF_64 48
 #define LATE_IN_A_ROW 8
 #define BUSY_IN_A_ROW 8
+#define BREAKS_IN_A_ROW 3
 #define BUSY_MS 250
 /* Answers before the latency is believed. */
 #define ANSWERS 16
@@ -19,6 +20,8 @@
 #define STREAM_HOLD_MS 250
 /* Below this a slow answer is noise: asking elsewhere costs more than it gains. */
 #define HEDGE_MIN_MS 50
+
+static const char keeps_missing[] = "keeps missing blocks";
 
 enum request_state { FREE, FLYING, CANCELLED };
 
@@ -46,7 +49,7 @@ struct source {
 	uint64_t probe_at, dead_until, busy_until;
 	uint32_t backoff_ms;
 	uint8_t probing;
-	unsigned misses, lates, busy; /* in a row */
+	unsigned misses, lates, busy, breaks; /* in a row */
 	uint64_t history;             /* bit: a miss; the last 64 answers */
 	unsigned nhistory;
 	uint64_t latency8, deviation4; /* times 8 and 4, as TCP does it (RFC 6298) */
@@ -295,11 +298,18 @@ has_other(const struct sched *s, const struct slot *b, unsigned source)
 	return 0;
 }
 
+/* What a request to this source may take at most. */
+static uint32_t
+longest(const struct sched *s, const struct source *o)
+{
+	return o->is.deadline_ms != 0 && o->is.deadline_ms < s->deadline_ms ? o->is.deadline_ms : s->deadline_ms;
+}
+
 /* What a request to this source may take. */
 static uint32_t
 deadline_of(const struct sched *s, const struct source *o)
 {
-	uint64_t ms = s->deadline_ms, usual = 2 * (o->latency8 / 8 + o->deviation4);
+	uint64_t ms = longest(s, o), usual = 2 * (o->latency8 / 8 + o->deviation4);
 
 	if (o->answers >= ANSWERS && usual < ms)
 		ms = usual;
@@ -317,7 +327,7 @@ start(struct sched *s, uint64_t now, struct slot *b, unsigned source, int hedge,
 	struct request *r = &b->r[k];
 
 	/* Haste is of use only where somebody else can be asked. */
-	a->timeout_ms = has_other(s, b, source) ? deadline_of(s, o) : s->deadline_ms;
+	a->timeout_ms = has_other(s, b, source) ? deadline_of(s, o) : longest(s, o);
 	r->state = FLYING;
 	r->source = (uint8_t)source;
 	r->hedge = (uint8_t)hedge;
@@ -375,7 +385,7 @@ drop(struct sched *s, unsigned source, enum sched_health health, const char *why
 static void
 alive(struct source *o, const struct request *r, int good)
 {
-	o->lates = o->busy = 0;
+	o->lates = o->busy = o->breaks = 0;
 	if (o->health == SCHED_NEW)
 		o->health = SCHED_USABLE;
 	if (!good)
@@ -751,16 +761,24 @@ missed(struct sched *s, uint64_t now, unsigned source, const struct request *r)
 	o->nhistory += o->nhistory < 64;
 	if (o->health == SCHED_BYPASSED) {
 		if (r->probe)
-			bypass(s, now, source, "keeps missing blocks");
+			bypass(s, now, source, keeps_missing);
 		return;
 	}
 	if (o->health == SCHED_USABLE && (o->misses >= MISSES_IN_A_ROW ||
 	    (o->nhistory == 64 && __builtin_popcountll(o->history) >= MISSES_OF_64)))
-		bypass(s, now, source, "keeps missing blocks");
+		bypass(s, now, source, keeps_missing);
 }
 
 static void
-pause_source(struct sched *s, uint64_t now, unsigned source, const struct request *r, uint32_t retry_ms)
+unreachable(struct sched *s, uint64_t now, unsigned source, const char *why)
+{
+	drop(s, source, SCHED_DEAD, why);
+	s->sources[source].dead_until = now + SCHED_DEAD_MS;
+}
+
+static void
+pause_source(struct sched *s, uint64_t now, unsigned source, const struct request *r, uint32_t retry_ms,
+    int breaks)
 {
 	struct source *o = &s->sources[source];
 	uint64_t ms = (uint64_t)BUSY_MS << (o->busy < 8 ? o->busy : 8);
@@ -769,8 +787,11 @@ pause_source(struct sched *s, uint64_t now, unsigned source, const struct reques
 		bypass(s, now, source, o->why);
 		return;
 	}
-	if (now >= o->busy_until) {
+	if (!breaks)
+		o->breaks = 0;
+	if (now >= o->busy_until) { /* requests that were under way together count once */
 		o->busy++;
+		o->breaks += (unsigned)breaks;
 		shrink(o);
 	}
 	if (retry_ms > ms)
@@ -779,7 +800,9 @@ pause_source(struct sched *s, uint64_t now, unsigned source, const struct reques
 		o->busy_until = now + ms;
 	if (o->health == SCHED_NEW)
 		o->health = SCHED_USABLE;
-	if (o->busy >= BUSY_IN_A_ROW && o->health == SCHED_USABLE)
+	if (o->breaks >= BREAKS_IN_A_ROW && o->health == SCHED_USABLE)
+		unreachable(s, now, source, "breaks every connection");
+	else if (o->busy >= BUSY_IN_A_ROW && o->health == SCHED_USABLE)
 		bypass(s, now, source, "is always busy");
 }
 
@@ -797,11 +820,11 @@ bad_answer(struct sched *s, uint64_t now, struct slot *b, const struct request *
 		missed(s, now, source, r);
 		break;
 	case SCHED_BUSY:
-		pause_source(s, now, source, r, retry_ms);
+	case SCHED_BREAKS:
+		pause_source(s, now, source, r, retry_ms, outcome == SCHED_BREAKS);
 		break;
 	case SCHED_UNREACHABLE:
-		drop(s, source, SCHED_DEAD, why != NULL ? why : "cannot be reached");
-		o->dead_until = now + SCHED_DEAD_MS;
+		unreachable(s, now, source, why != NULL ? why : "cannot be reached");
 		break;
 	case SCHED_LIE:
 	case SCHED_FOREIGN:
@@ -967,6 +990,31 @@ sched_stuck(const struct sched *s, uint64_t now, uint8_t ref[ERIS_REF])
 	return 0;
 }
 
+/* Whatever it says next, this source will not bring it. */
+static int
+has_said_no(const struct source *o, const struct slot *b, unsigned source)
+{
+	return (b->tried >> source & 1) != 0 || (o->is.leaves && b->level != 0) ||
+	    (o->health != SCHED_NEW && o->health != SCHED_USABLE && o->health != SCHED_BYPASSED);
+}
+
+int
+sched_nowhere(const struct sched *s, uint64_t now)
+{
+	for (unsigned at = s->head; at < s->nslots; at = s->slots[at].next) {
+		const struct slot *b = &s->slots[at];
+		unsigned i = 0;
+
+		if (!waits(b) || held(s, b, now))
+			continue;
+		while (i < s->nsources && has_said_no(&s->sources[i], b, i))
+			i++;
+		if (i == s->nsources)
+			return 1;
+	}
+	return 0;
+}
+
 void
 sched_again(struct sched *s, uint64_t now, unsigned stage)
 {
@@ -978,8 +1026,13 @@ sched_again(struct sched *s, uint64_t now, unsigned stage)
 		if (o->is.stage > stage)
 			continue;
 		again |= 1u << i;
-		if (o->health == SCHED_BYPASSED && o->probe_at > now)
+		o->is.deadline_ms = 0;
+		if (o->health == SCHED_BYPASSED && o->why == keeps_missing) {
+			o->health = SCHED_USABLE; /* what it lacked says nothing any more */
+			o->why = NULL;
+		} else if (o->health == SCHED_BYPASSED && o->probe_at > now) {
 			o->probe_at = now;
+		}
 	}
 	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
 		s->slots[i].tried &= ~again;

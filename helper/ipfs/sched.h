@@ -27,7 +27,8 @@
  *    brought no block for half of the configured one, that is busy 8 times in a row, or has an eighth of
  *    the rate of another one (if that one's stage is later: and less than SCHED_SLOW) is bypassed, and
  *    probed with one request after 1 second, then 2, up to 60.
- *  - A source that cannot be reached is left alone for SCHED_DEAD_MS; one that lies for good. */
+ *  - A source that cannot be reached is left alone for SCHED_DEAD_MS, and so is one that breaks the connection again
+ *    after each of two pauses; one that lies for good. */
 #ifndef NARLOCK_IPFS_SCHED_H
 #define NARLOCK_IPFS_SCHED_H
 
@@ -66,6 +67,7 @@ struct sched_source {
 	uint8_t by_id;       /* 1: it is asked for a reference, so a wrong answer is a lie */
 	uint8_t leaves;      /* 1: it has leaves only (a file whose parts are encoded) */
 	uint16_t window_min, window_max; /* requests in flight; 0: SCHED_WINDOW_MIN, SCHED_WINDOW_MAX */
+	uint32_t deadline_ms; /* of its requests; 0, or more than that: as all have it */
 	uint64_t dead_until; /* remembered from before: not to be asked before then; UINT64_MAX: never */
 };
 
@@ -96,7 +98,8 @@ int sched_next(struct sched *s, uint64_t now, struct sched_ask *a);
 enum sched_outcome {
 	SCHED_BLOCK,       /* the right block */
 	SCHED_MISSING,     /* it does not have it */
-	SCHED_BUSY,        /* not now: 429, 503, a broken connection */
+	SCHED_BUSY,        /* not now: 429, 503, an answer that breaks off */
+	SCHED_BREAKS,      /* the connection broke before the first byte of an answer */
 	SCHED_UNREACHABLE, /* no connection, or nothing at all that could ever answer */
 	SCHED_LIE,         /* another block under this reference */
 	SCHED_FOREIGN,     /* the file there is another encoding: of no use for this content, but no lie */
@@ -126,8 +129,13 @@ uint64_t sched_due(const struct sched *s, uint64_t now);
  * for all. */
 int sched_stuck(const struct sched *s, uint64_t now, uint8_t ref[ERIS_REF]);
 
+/* sched_nowhere(s, now): 1 if there is a wanted block that no source has: each has said so, or never has such
+ * ones, or is not to be asked any more.  Waiting is of no use then. */
+int sched_nowhere(const struct sched *s, uint64_t now);
+
 /* sched_again(s, now, stage): sources up to that stage may have got blocks meanwhile: what they missed may
- * be asked for again, and bypassed ones are probed now. */
+ * be asked for again, with the deadline that all have; those that were bypassed for missing blocks are
+ * usable, other bypassed ones are probed now. */
 void sched_again(struct sched *s, uint64_t now, unsigned stage);
 
 enum sched_health {

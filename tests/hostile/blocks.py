@@ -676,6 +676,94 @@ def silent_daemon(lab):
     assert run.seconds < 1 and rpc.connections == n, (run.seconds, rpc.connections)
 
 
+def searches(ask, out, block):
+    """Nobody has it, and it takes all the time it is given to find that out."""
+    out.wait(int(ask.arg("timeout")[:-2]) / 1000)
+    return Rpc.error(out, "Failed to get block: context deadline exceeded")
+
+
+def of_no_use(name, behave, most, asked):
+    """A daemon that tells its version and nothing else: MOST seconds for each of several nars."""
+    def f(lab):
+        trees = [tree(60, 5, 100 + i) for i in range(len(most))]
+        rpc = lab.add(Rpc({r: b for t in trees for r, b in t.blocks.items()}, behave=behave))
+        nar = lab.add(NarServer({"/nar/%d" % i: t.content for i, t in enumerate(trees)}, ranges=False))
+        h = lab.fetch([nar], opts(rpc, block_timeout="3", seed="none", publish_again="no"), stall=3000)
+        for i, t in enumerate(trees):
+            run = h.nar2([lab.cand(t, url="nar/%d" % i)], len(t.content), ident=i)
+            same(run, t)
+            assert run.seconds < most[i], "nar %d: %.2f s" % (i, run.seconds)
+            lab.note += "%.2f s, " % run.seconds
+        assert len(rpc.requests) <= asked, len(rpc.requests)
+        lab.note += "%d requests" % len(rpc.requests)
+    CASES.append(("of_no_use_" + name, f))
+
+
+of_no_use("hangs", lambda a, o, b: o.hang(), (4, 1.5, 0.5), 5)
+of_no_use("searches", searches, (4, 1.5, 1.5), 7)
+of_no_use("resets", lambda a, o, b: o.reset(), (2, 0.5, 0.5), 8)
+of_no_use("closes", lambda a, o, b: False, (2, 0.5, 0.5), 8)
+of_no_use("errors", lambda a, o, b: Rpc.error(o, "datastore is broken"), (4, 2, 0.5), 16)
+of_no_use("busy", lambda a, o, b: o.reply("429 x", b"", "Retry-After: 1"), (4, 2, 0.5), 16)
+
+
+@case
+def of_no_use_for_a_while(lab):
+    """What was of no use gets less time, and all of it where there is no other way."""
+    a, b = tree(60, 5, 100), tree(60, 5, 101)
+
+    def behave(ask, out, block):
+        if ask.ref in a.blocks:
+            return searches(ask, out, block)
+        return out.wait(1) or None
+    rpc, nar = lab.add(Rpc({**a.blocks, **b.blocks}, behave=behave)), lab.plain(a)
+    h = lab.fetch([nar], opts(rpc, block_timeout="3", seed="none", publish_again="no"))
+    same(h.nar2([lab.cand(a)], len(a.content)), a)
+    run = h.nar2([lab.cand(b, url="nar/gone")], len(b.content), ident=8)
+    same(run, b)
+
+
+@case
+def resets_in_the_middle(lab):
+    """A daemon that breaks every connection is found out in less than the stall time."""
+    t, n = tree(200), [0]
+
+    def behave(ask, out, block):
+        n[0] += 1
+        return out.reset() if n[0] > 100 else None
+    rpc, nar = lab.add(Rpc(t.blocks, behave=behave)), lab.plain(t, ranges=False)
+    h = lab.fetch([nar], opts(rpc, seed="none", publish_again="no"))
+    run = h.nar2([lab.cand(t)], len(t.content))
+    same(run, t)
+    assert run.seconds < 4, run.seconds
+
+
+@case
+def missing_everywhere_in_the_middle(lab):
+    """Every source says at once that it lacks the second half: nobody waits four times for what will not come."""
+    t = tree(200)
+    rpc, nar = lab.add(Rpc(t.without(t.leaves[100:]))), lab.add(NarServer({}))
+    h = lab.fetch([nar], opts(rpc, publish_again="no"))
+    ours, theirs = socket.socketpair()
+    h.candidate(1, 0, *lab.cand(t))
+    h.order(1, len(t.content), 2 * len(t.content), theirs.fileno(), 0)
+    theirs.close()
+    began = time.monotonic()
+    threading.Thread(target=lambda: [None for _ in iter(lambda: ours.recv(1 << 18), b"")], daemon=True).start()
+    while (m := h.recv(30))["t"] != "NAREND":
+        pass
+    assert m["status"] == NFAILED and time.monotonic() - began < 8, (m, time.monotonic() - began)
+
+
+@case
+def content_is_one_byte_too_long(lab):
+    """The last block begins within the limit and ends behind it."""
+    rpc = lab.add(Rpc(SMALL.blocks))
+    h = lab.fetch([lab.add(NarServer({}))], opts(rpc, publish_again="no"))
+    run = h.nar2([lab.cand(SMALL, compression="gzip")], len(SMALL.content), most=len(SMALL.content) - 1)
+    assert run.end["status"] == NFAILED and len(run.data) < len(SMALL.content), run.end
+
+
 @case
 def dead_daemon(lab):
     """Nobody listens: one attempt, remembered although a daemon is there later."""

@@ -767,6 +767,85 @@ pause_before_a_node(void **state)
 	sched_free(s);
 }
 
+static struct sched *
+one_wanted(const struct sched_source *sources, unsigned n)
+{
+	struct sched *s = sched_new(4, 5000, NULL);
+	uint8_t ref[ERIS_REF];
+
+	ref_of(ref, 1);
+	for (unsigned i = 0; i < n; i++) {
+		assert_int_equal(sched_source(s, &sources[i], NULL), i);
+		sched_reached(s, i);
+	}
+	assert_int_equal(sched_want(s, 0, ref, 0), 1);
+	return s;
+}
+
+/* A source that breaks every connection is as good as none after two pauses; one that answers in between is not. */
+static void
+breaks(void **state)
+{
+	const struct sched_source source = { .by_id = 1 };
+
+	(void)state;
+	for (int answers = 0; answers < 2; answers++) {
+		struct sched *s = one_wanted(&source, 1);
+		struct sched_figures f;
+		struct sched_ask a;
+		unsigned n = 0;
+
+		for (uint64_t now = 0; now < 3000; now += 10)
+			while (sched_next(s, now, &a))
+				(void)sched_answer(s, now, a.id, answers && ++n % 2 == 0 ? SCHED_BUSY : SCHED_BREAKS, 0,
+				    NULL);
+		sched_figures(s, 0, &f);
+		assert_int_equal(f.health, answers ? SCHED_USABLE : SCHED_DEAD);
+		if (!answers)
+			assert_true(f.dead_until >= SCHED_DEAD_MS && f.asked == 3);
+		sched_free(s);
+	}
+}
+
+/* Only when everybody has said no, and until they may have got it. */
+static void
+nowhere(void **state)
+{
+	const struct sched_source sources[] = { { .by_id = 1 }, { .by_id = 1, .stage = 1 } };
+	struct sched *s = one_wanted(sources, 2);
+	struct sched_ask a;
+
+	(void)state;
+	assert_int_equal(sched_next(s, 0, &a), 1);
+	(void)sched_answer(s, 0, a.id, SCHED_MISSING, 0, NULL);
+	assert_int_equal(sched_nowhere(s, 0), 0);
+	assert_int_equal(sched_next(s, 0, &a), 1);
+	assert_int_equal(sched_nowhere(s, 0), 0);
+	(void)sched_answer(s, 0, a.id, SCHED_UNREACHABLE, 0, NULL);
+	assert_int_equal(sched_nowhere(s, 0), 1);
+	sched_again(s, 0, 1);
+	assert_int_equal(sched_nowhere(s, 0), 0);
+	sched_free(s);
+}
+
+/* A source's own deadline holds, until all are asked again. */
+static void
+own_deadline(void **state)
+{
+	const struct sched_source source = { .by_id = 1, .deadline_ms = 500 };
+	struct sched *s = one_wanted(&source, 1);
+	struct sched_ask a;
+
+	(void)state;
+	assert_int_equal(sched_next(s, 0, &a), 1);
+	assert_int_equal(a.timeout_ms, 500);
+	(void)sched_answer(s, 0, a.id, SCHED_MISSING, 0, NULL);
+	sched_again(s, 0, 0);
+	assert_int_equal(sched_next(s, 0, &a), 1);
+	assert_int_equal(a.timeout_ms, 5000);
+	sched_free(s);
+}
+
 /* Exactly how much is too much. */
 static void
 in_a_row(void **state)
@@ -962,6 +1041,9 @@ main(void)
 		cmocka_unit_test(far_slower),
 		cmocka_unit_test(pause_before_a_node),
 		cmocka_unit_test(in_a_row),
+		cmocka_unit_test(breaks),
+		cmocka_unit_test(nowhere),
+		cmocka_unit_test(own_deadline),
 		cmocka_unit_test(deadlines),
 		cmocka_unit_test(stream),
 		cmocka_unit_test(anything),
