@@ -94,7 +94,6 @@ struct file {
 	struct url url;
 	uint8_t source;       /* of the scheduler */
 	uint8_t given_up;     /* said so */
-	uint8_t looked;       /* whether it is a private place */
 	char name[LIMIT_SOURCE + 1];
 };
 
@@ -475,15 +474,15 @@ ask_of_leaf(struct blocks *b, unsigned source, uint64_t index)
 	return NULL;
 }
 
-/* Its address is known by now: what comes from a private place is not spread. */
+/* Addresses are known by now: what comes from a private place is not spread, nor what a public one leads to there. */
 static void
-look_at(struct file *f)
+look_at(const struct file *f)
 {
 	struct fetch *fetch = f->blocks->fetch;
 
-	if (!f->looked && !fetch->blocks->seed_private && heal_private(fetch, &f->url))
+	if (!fetch->blocks->seed_private &&
+	    (heal_private(fetch, &f->url) || heal_private(fetch, rangeget_at(f->get))))
 		heal_forbid(fetch);
-	f->looked = 1;
 }
 
 static void

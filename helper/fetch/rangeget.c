@@ -745,6 +745,12 @@ rangeget_deadline(const struct rangeget *r)
 	return first;
 }
 
+const struct url *
+rangeget_at(const struct rangeget *r)
+{
+	return r->has_moved ? &r->moved : &r->url;
+}
+
 int
 rangeget_whole(const struct rangeget *r)
 {

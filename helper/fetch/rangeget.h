@@ -73,6 +73,9 @@ uint64_t rangeget_deadline(const struct rangeget *r);
  * Everything wanted then is reported at the next pump. */
 const char *rangeget_dead(const struct rangeget *r);
 
+/* rangeget_at(r): where it was found: `url', or where that has led. */
+const struct url *rangeget_at(const struct rangeget *r);
+
 /* rangeget_whole(r): 1 while a whole file is read on.  rangeget_useful(r): when the last right leaf came, or
  * 0. */
 int rangeget_whole(const struct rangeget *r);

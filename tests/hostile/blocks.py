@@ -756,6 +756,26 @@ def missing_everywhere_in_the_middle(lab):
 
 
 @case
+def range_redirected_to_a_private_place(lab):
+    """What comes from a private address is not spread, whatever name led there (all through a proxy, so that the names
+    count as public)."""
+    for target, puts in (("http://other.example.org", 5), ("http://10.1.2.3", 0)):
+        t = tree(120)
+
+        def hook(ask, out):
+            if ask.path.startswith("http://public.example.org/"):
+                return out.reply("302 x", b"", "Location: %s/nar/x" % target)
+            ask.path = ask.path[len(target):]
+        proxy = lab.add(NarServer({"/nar/x": t.content}, hook=hook))
+        rpc = lab.add(Rpc(t.without(t.leaves[40:45])))
+        h = lab.fetch([("http://public.example.org/", 0)], opts(rpc, publish_again="no"), http="127.0.0.1:%d" % proxy.port)
+        run = h.nar2([lab.cand(t)], len(t.content))
+        same(run, t, missed=5, repaired=5)
+        until(lambda: len(rpc.put_refs()) >= 5, 1)
+        assert len(rpc.put_refs()) == puts, (target, len(rpc.put_refs()))
+
+
+@case
 def content_is_one_byte_too_long(lab):
     """The last block begins within the limit and ends behind it."""
     rpc = lab.add(Rpc(SMALL.blocks))
