@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,12 +47,14 @@ static const char *directory(const char *variable, const char *fallback)
 	return value != NULL && value[0] == '/' ? value : fallback;
 }
 
-/* The store belongs to the user that the daemon runs as. */
-static uid_t daemon_uid(const char *store)
+/* The store belongs to the user that the daemon runs as, and to the group that builds. */
+static struct perms_owner owner_of(const char *store)
 {
 	struct stat st;
 
-	return stat(store, &st) == 0 ? st.st_uid : geteuid();
+	if (stat(store, &st) == 0)
+		return (struct perms_owner){ .daemon = st.st_uid, .builders = st.st_gid };
+	return (struct perms_owner){ .daemon = geteuid(), .builders = getegid() };
 }
 
 static void find_places(struct place *p, struct report *r)
@@ -62,7 +65,7 @@ static void find_places(struct place *p, struct report *r)
 	p->state = directory("GUIX_STATE_DIRECTORY", "/var/guix");
 	p->config = directory("GUIX_CONFIGURATION_DIRECTORY", "/etc/guix");
 	p->conf_path = directory("NARLOCK_CONF", PATH_CONF);
-	p->owner.daemon = daemon_uid(p->store);
+	p->owner = owner_of(p->store);
 	conf_defaults(&p->conf, p->state);
 	if (conf_read(&p->conf, p->conf_path, &e) < 0)
 		report_say(r, FINDING_UNSAFE, "%s", e.text);
@@ -157,13 +160,34 @@ static void check_landlock(const struct place *p, struct report *r)
 	report_say(r, abi > 0 ? FINDING_OK : missing, "Landlock: %s", text);
 }
 
+/* For a daemon that is not root: what root can achieve would be no answer. */
+static void become_daemon(const struct place *p, struct report *r)
+{
+	uid_t uid = p->owner.daemon;
+	gid_t gid = p->owner.builders;
+
+	if (geteuid() != 0 || uid == 0)
+		return;
+	if (gid == 0 || setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 ||
+	    setresuid(uid, uid, uid) < 0)
+		report_say(r, FINDING_UNSAFE,
+		    "cannot become the daemon's user (uid %u, gid %u: the owner of %s)", (unsigned)uid,
+		    (unsigned)gid, p->store);
+	else
+		report_say(r, FINDING_NOTE, "guix-daemon is not root: looked at as its user, uid %u",
+		    (unsigned)uid);
+}
+
 static void check_sandbox(const struct place *p, struct report *r)
 {
-	struct probe_identity id = { .uid = (uint32_t)geteuid(), .gid = (uint32_t)getegid(),
-		.root = geteuid() == 0, .hidden = { p->store, p->state } };
+	struct probe_identity id = { .hidden = { p->store, p->state } };
 	struct err e;
 
 	report_section(r, "sandbox (every line was tried by a sealed process)");
+	become_daemon(p, r);
+	id.root = geteuid() == 0;
+	id.uid = (uint32_t)geteuid();
+	id.gid = (uint32_t)getegid();
 	check_landlock(p, r);
 	if (id.root && conf_helper_ids(&p->conf, &id.uid, &id.gid, &e) < 0) {
 		report_say(r, FINDING_UNSAFE, "%s", e.text);

@@ -9,13 +9,14 @@
 
 int perms_inode(const struct stat *st, struct perms_owner owner, bool is_parent, struct err *e)
 {
-	bool sticky = is_parent && S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX) != 0;
+	bool always = S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX) != 0, sticky = is_parent && always;
 
 	if (st->st_uid != 0 && st->st_uid != owner.daemon)
 		return err_set(e, "belongs to uid %u", (unsigned)st->st_uid);
 	if ((st->st_mode & S_IWOTH) != 0 && !sticky)
 		return err_set(e, "can be written by everybody");
-	if ((st->st_mode & S_IWGRP) != 0 && st->st_gid != 0 && !sticky)
+	if ((st->st_mode & S_IWGRP) != 0 && st->st_gid != 0 && !sticky &&
+	    !(always && st->st_gid == owner.builders))
 		return err_set(e, "can be written by group %u", (unsigned)st->st_gid);
 	return 0;
 }

@@ -9,9 +9,11 @@
 
 #include "ipc/err.h"
 
-/* Whose files are trusted: root's, and those of the user that the daemon runs as. */
+/* Whose files are trusted: root's, and those of the user that the daemon runs as.  The group of the store,
+ * that of the builders, may write to a sticky directory: the store itself is one. */
 struct perms_owner {
 	uid_t daemon;
+	gid_t builders;
 };
 
 /* perms_inode(st, owner, is_parent, e): may nobody but root and the daemon change what ST describes?  A

@@ -16,7 +16,7 @@
 /* Who connects and says nothing is waited for so long, in milliseconds. */
 #define PATIENCE 15000
 
-/* The mode of the socket lets in root and its owner.  The same is demanded here, for a mode is easily changed. */
+/* The mode of the socket lets in root and its owner.  The same is demanded here: a mode is easily changed. */
 static int
 check_peer(int control, struct err *e)
 {
@@ -30,16 +30,17 @@ check_peer(int control, struct err *e)
 	    getsockopt(control, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) != 0 ||
 	    getsockname(control, (struct sockaddr *)&at, &at_len) != 0)
 		return err_sys(e, errno, "descriptor %d is no connection", control);
-	if (type != SOCK_SEQPACKET || at.sun_family != AF_UNIX || at_len <= offsetof(struct sockaddr_un, sun_path) ||
-	    at.sun_path[0] != '/')
-		return err_set(e, "descriptor %d is no connection to a socket of packets with a path", control);
+	if (type != SOCK_SEQPACKET || at.sun_family != AF_UNIX ||
+	    at_len <= offsetof(struct sockaddr_un, sun_path) || at.sun_path[0] != '/')
+		return err_set(e, "descriptor %d is no connection to a socket of packets with a path",
+		    control);
 	if (peer.uid == 0)
 		return 0;
 	if (stat(at.sun_path, &st) != 0)
 		return err_sys(e, errno, "cannot look at %s", at.sun_path);
 	if (peer.uid != st.st_uid)
-		return err_set(e, "uid %u may not connect: neither root nor the owner of %s (%u)", peer.uid, at.sun_path,
-		    st.st_uid);
+		return err_set(e, "uid %u may not connect: neither root nor the owner of %s (%u)", peer.uid,
+		    at.sun_path, st.st_uid);
 	return 0;
 }
 

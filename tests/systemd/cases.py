@@ -440,6 +440,10 @@ def doctor(farm):
         r = inside(*user, "sh", "-c", "/usr/libexec/narlock/broker --self-check; exit $?", check_status=False)
         check(r.returncode in (0, 1) and word in r.stdout, f"--self-check: {r.returncode} {r.stdout}")
         uid = uid_of("narlock" if not rootless or sockets else "guix-daemon")
+        # As root, as an admin would: it looks as the daemon's user does.
+        d = inside("sh", "-c", "narlock doctor; exit $?", check_status=False)
+        check(d.returncode < 2 and word.strip() in d.stdout and f"helper fetch uid={uid} " in d.stdout,
+              f"narlock doctor: {d.returncode} {[line for line in d.stdout.splitlines() if 'UNSAFE' in line]} {d.stdout[-900:]}")
         check(f"helper fetch uid={uid} " in r.stdout, r.stdout)
 
 

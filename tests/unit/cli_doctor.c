@@ -17,11 +17,12 @@
 #include "helper/cli/selfcheck.h"
 
 #define DAEMON 990u
+#define BUILDERS 30001u
 
 static int inode(uid_t uid, gid_t gid, mode_t mode, bool parent)
 {
 	struct stat st = { .st_uid = uid, .st_gid = gid, .st_mode = mode };
-	struct perms_owner owner = { .daemon = DAEMON };
+	struct perms_owner owner = { .daemon = DAEMON, .builders = BUILDERS };
 	struct err e;
 
 	return perms_inode(&st, owner, parent, &e);
@@ -55,6 +56,11 @@ static void test_sticky(void **state)
 	/* But the place itself must not take files from others, and sticky files mean nothing. */
 	assert_int_equal(inode(0, 0, S_IFDIR | 01777, false), -1);
 	assert_int_equal(inode(0, 0, S_IFREG | 01666, true), -1);
+	/* The store itself belongs to the builders, too. */
+	assert_int_equal(inode(0, BUILDERS, S_IFDIR | 01775, false), 0);
+	assert_int_equal(inode(0, BUILDERS, S_IFDIR | 0775, false), -1);
+	assert_int_equal(inode(0, BUILDERS, S_IFREG | 0664, false), -1);
+	assert_int_equal(inode(0, 30000, S_IFDIR | 01775, false), -1);
 }
 
 static void test_chain(void **state)
