@@ -447,10 +447,36 @@ def doctor(farm):
         check(f"helper fetch uid={uid} " in r.stdout, r.stdout)
 
 
-CASES = [("installation", installation), ("exposure", exposure), ("root", root), ("rootless: socket", rootless_socket),
-         ("rootless: namespace", rootless_namespace), ("killed: systemctl kill", killed_by(by_hand, "code=killed, status=9/KILL")),
-         ("killed: RuntimeMaxSec", killed_by(by_runtime, "timeout|time limit")),
-         ("killed: memory limit", memory),
+BUILDER = """#include <stdio.h>
+#include <stdlib.h>
+int main(void) { FILE *f = fopen(getenv("out"), "w"); fputs("built", f); return fclose(f); }
+"""
+DERIVATION = """(use-modules (guix store) (guix derivations))
+(with-store s
+  (let* ((b (add-to-store s "builder" #t "sha256" "/var/guix/builder"))
+         (d (derivation s "built-{name}" b '() #:sources (list b))))
+    (build-derivations s (list d))
+    (display (derivation->output-path d))))
+"""
+
+
+def builds(farm):
+    """What the drop-in takes from guix-daemon is not missed: it still builds, in both modes."""
+    for rootless in (False, True):
+        daemon(farm, rootless, rootless)
+        subprocess.run(["gcc", "-xc", "-static", "-o", f"{ROOT_DIR}/var/guix/builder", "-"], input=BUILDER.encode(), check=True)
+        put("/var/guix/build.scm", DERIVATION.format(name=os.urandom(3).hex()))
+        r = inside("guix", "repl", "/var/guix/build.scm", check_status=False)
+        made = re.search(r"(/gnu/store/\S+-built-\w+)\s*$", r.stdout)
+        check(r.returncode == 0 and made, f"guix repl: status {r.returncode}: {r.stdout[-600:]}")
+        with open(ROOT_DIR + made.group(1)) as f:
+            check(f.read() == "built", "it is not what was built")
+
+
+CASES = [("installation", installation), ("exposure", exposure), ("builds", builds), ("root", root),
+         ("rootless: socket", rootless_socket), ("rootless: namespace", rootless_namespace),
+         ("killed: systemctl kill", killed_by(by_hand, "code=killed, status=9/KILL")),
+         ("killed: RuntimeMaxSec", killed_by(by_runtime, "timeout|time limit")), ("killed: memory limit", memory),
          ("strangers", strangers), ("many clients", many), ("bursts", bursts), ("doctor", doctor)]
 
 
