@@ -650,6 +650,12 @@ look_at_stream(struct blocks *b)
 	uint64_t now = b->fetch->now, blocks = carget_blocks(b->car);
 
 	if (carget_waits(b->car)) {
+		struct sched_totals t;
+
+		/* It waits for others than itself: they must not wait for it. */
+		sched_totals(b->sched, &t);
+		if (t.wanted > AHEAD)
+			hold(b, 0);
 		b->car_looked = now;
 		b->car_blocks = blocks;
 	}

@@ -1032,6 +1032,35 @@ def memory_first_block_last(lab):
     lab.note = "RssAnon %d KiB" % lab.peak
 
 
+@case
+def memory_streams_wait(lab):
+    """Streams in small chunks wait for a reader that sleeps: they go on then, and nothing is asked for besides."""
+    t = tree(1100, 99)
+    m = Manifest(t)
+    rpc, gw = lab.add(Rpc(t.blocks, manifests=[m])), lab.add(Gateway(t.blocks, manifests=[m]))
+    h = lab.fetch([lab.plain(t)], opts(rpc, gw))
+    run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), slow=1.5)
+    same(run, t, missed=0)
+    assert run.seconds < 4 and not any("CAR" in line or "breaks" in line for line in h.log), (run.seconds, h.log)
+    lab.note = "RssAnon %d KiB, %d requests beside the CAR" % (lab.peak, len(rpc.requests) + len(gw.requests) - 2)
+
+
+@case
+def streams_wait_for_others(lab):
+    """A stream that begins again with blocks that came long ago holds up nobody."""
+    t = tree(1100, 99)
+    m = Manifest(t)
+
+    def export(ask, out):
+        out.chunks([car_header(m.root)] + list(m.sections(t.blocks))[:600], end=False)
+        return False
+    rpc, gw = lab.add(Rpc(t.blocks, manifests=[m], export=export)), lab.add(Gateway(t.blocks, manifests=[m]))
+    h = lab.fetch([lab.plain(t)], opts(rpc, gw))
+    run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), slow=0.5)
+    same(run, t)
+    assert run.seconds < 4, (run.seconds, h.log)
+
+
 def memory_of(name, behave, most=RSS):
     def f(lab):
         lab.most = most
