@@ -618,6 +618,10 @@ push_new(const struct conf *conf, int cache, struct shared *shared, int wrong,
 	p->curl = curl_easy_init();
 	if (p->curl == NULL)
 		err_set(e, "libcurl does not start");
+	else
+		/* Without a URL it fails, but it has looked before the lock whether there is IPv6: newer versions try
+		 * a datagram socket once, which the filter does not allow. */
+		curl_easy_perform(p->curl);
 	if (p->curl != NULL && tool_index_path(conf, p->index, e) > 0 && set_up_daemons(p, e) == 0 &&
 	    open_record(p, e) == 0)
 		return p;

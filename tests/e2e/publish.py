@@ -1,0 +1,338 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests: narlock-publish in front of a real `guix publish --cache', end to end; runs inside the client view of the test bed
+(`run' starts it).   publish.py [--only WORD]... [--list]
+The publisher has the cache directory that guix publish has baked; clients know nothing but the publisher.  The cases with
+IPFS: the publisher pushes into B, the client asks A, blocks come from B to A by bitswap."""
+import base64, hashlib, http.client, json, os, re, shutil, subprocess, sys, time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+import blocks
+from blocks import CONF, WORK, Answers, Pair, audit_mark, audit_of, configure, counts, fetch, free_port, heal, wait_listening
+from cases import ITEMS, PUBLISH, SEED, daemon, run
+from agent import Report, Skip
+
+PUBLISHER = "/usr/bin/narlock-publish"
+CACHE = "/bed/cache/zstd"
+STATE = f"{WORK}/state"
+
+def get(url, method="GET", **headers):
+    """(status, headers, body)"""
+    host, path = re.fullmatch(r"http://([^/]+)(.*)", url).groups()
+    c = http.client.HTTPConnection(host, timeout=60)
+    c.request(method, path, headers={**headers, **({"Content-Length": "0"} if method == "POST" else {})})
+    r = c.getresponse()
+    body = r.read()
+    c.close()
+    return r.status, r.headers, body
+
+### The publisher
+
+def command(*more, ipfs=()):
+    """Names stand before the options"""
+    names = [m for m in more[1:] if not m.startswith("-")] if more[0] == "push" else []
+    return [PUBLISHER, more[0], *names, "--config", "none", "--cache", CACHE, "--state", STATE, "--user", "nobody",
+            *[x for a in ipfs for x in ("--ipfs", a)], *(more[1:] if not names else [])]
+
+class Publisher:
+    """`narlock-publish serve' with its access log"""
+    def __init__(self, *more, ipfs=()):
+        self.port = free_port()
+        self.url, self.log = f"http://127.0.0.1:{self.port}", f"{WORK}/publish.log"
+        self.out = open(self.log, "w")
+        self.process = subprocess.Popen(command("serve", "--listen", f"127.0.0.1:{self.port}", "--access-log", "yes", *more, ipfs=ipfs),
+                                        stdout=subprocess.DEVNULL, stderr=self.out)
+        wait_listening(self.port, self.process)
+
+    def metric(self, name):
+        text = get(f"{self.url}/metrics")[2].decode()
+        return int(re.search(rf"^narlock_publish_{name} (\d+)$", text, re.M)[1])
+
+    def asked(self, what):
+        with open(self.log) as f:
+            return [l for l in f if what in l]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            assert self.process.wait(40) == 0, f"it ended with {self.process.returncode}: {open(self.log).read()[-300:]!r}"
+        finally:
+            self.process.kill()
+            self.out.close()
+
+def hash_of(name):
+    return os.path.basename(ITEMS[name])[:32]
+
+class Item:
+    """What the publisher says of an item, for the functions of blocks.py"""
+    def __init__(self, publisher, name):
+        self.name, self.path = name, ITEMS[name]
+        self.text = get(f"{publisher.url}/{hash_of(name)}.narinfo")[2].decode()
+        self.lines = dict(l.split(": ", 1) for l in self.text.splitlines() if l.startswith("ERIS"))
+        self.file = f"{CACHE}/zstd/{os.path.basename(self.path)}.nar"
+        rows = [l.split() for l in run("narlock-eris", "blocks", self.file).stdout.splitlines()]
+        self.blocks = list({r[0]: int(r[1]) for r in rows}.items())
+        self.leaves = [r for r, level in self.blocks if level == 0]
+
+### Cases without IPFS
+
+def index():
+    """Built once, found sound, and nothing is read a second time"""
+    start = time.monotonic()
+    out = run(*command("index")).stdout
+    took = time.monotonic() - start
+    again = time.monotonic()
+    run(*command("index"))
+    again = time.monotonic() - again
+    run(*command("verify", "--sample", "20"))
+    status = " ".join(run(*command("status")).stdout.split())
+    size = sum(os.path.getsize(f"{STATE}/{n}") for n in os.listdir(STATE) if n.startswith("index.sqlite"))
+    nars = sum(e.stat().st_size for e in os.scandir(f"{CACHE}/zstd") if e.name.endswith(".nar"))
+    assert again < max(2, took), f"{took:.1f} s, and {again:.1f} s again"
+    return f"{took:.1f} s, again {again:.1f} s; {status}; {size} of {nars} bytes: {100 * size / nars:.2f} %"
+
+def added_lines():
+    """What guix publish has signed is there byte for byte; what was added is what the codec says of the baked file"""
+    names = ("small", "tree", "elf", "edge", "refs")
+    with Publisher() as p:
+        for name in names:
+            real = get(f"{PUBLISH['zstd']}/{hash_of(name)}.narinfo")[2].decode()
+            item = Item(p, name)
+            assert "ERIS" not in real and "".join(l for l in item.text.splitlines(True) if not l.startswith("ERIS")) == real, name
+            with open(f"{WORK}/narinfo", "w") as f:
+                f.write(real)
+            said = run("narlock-eris", "car", "--narinfo", f"{WORK}/narinfo", "--output", f"{WORK}/car", item.file).stdout
+            assert dict(l.split(": ") for l in said.splitlines()) == item.lines, f"{name}: {said!r} {item.lines}"
+            by = get(p.url + "/" + re.search(r"^URL: (.*)$", item.text, re.M)[1])
+            assert by[0] == 200 and by[2] == open(item.file, "rb").read(), name
+    return f"{len(names)} items"
+
+def stock():
+    """The daemon's own substituter, which knows nothing of blocks"""
+    daemon("GUIX=/usr/bin/guix")
+    with Publisher() as p:
+        for name in ("small", "tree", "edge", "refs", "elf"):
+            fetch(p.url, name)
+        nars, asked = p.metric("nars_total"), p.metric("blocks_total")
+        assert nars >= 5 and asked == 0, f"{nars} nars, {asked} blocks"
+    return f"{nars} nars"
+
+def baked_now():
+    """An item that nobody has asked for: guix publish bakes it, the index takes it up, blocks are there"""
+    name = next((n for n in sorted(ITEMS) if n.startswith("tiny-") and not
+                 os.path.exists(f"{CACHE}/zstd/{os.path.basename(ITEMS[n])}.narinfo")), None)
+    if name is None:
+        raise Skip("everything is baked already")
+    with Publisher("--upstream", PUBLISH["zstd"]) as p:
+        start = time.monotonic()
+        while b"\nERIS: " not in (got := get(f"{p.url}/{hash_of(name)}.narinfo"))[2]:
+            assert time.monotonic() < start + 60, f"no blocks: {got[0]} {got[2][:300]!r}; {open(p.log).read()[-300:]!r}"
+            time.sleep(.1)
+        took = time.monotonic() - start
+        configure("ipfs =", f"block-server = {p.url}")
+        daemon()
+        fetch(p.url, name)
+    return f"{name}: {took:.1f} s until its blocks could be had"
+
+def blocks_only():
+    """No IPFS, and a mirror that has narinfos only: all blocks are encoded on demand, the nar is never read from the server.
+    (From the server itself a block that is late may come as a Range of the nar, too: the second fetch of each item.)"""
+    notes = []
+    for name in ("small", "tree", "elf"):
+        with Publisher() as p:
+            item = Item(p, name)
+            def answer(method, path):
+                return (404, b"") if path.startswith("/nar/") else get(p.url + path, method)[::2]
+            configure("ipfs =", f"block-server = {p.url}", "block-timeout = 30")
+            daemon()
+            with Answers(answer) as mirror:
+                took, _ = fetch(mirror.url, name)
+            served, nars = p.metric("blocks_total"), p.metric("nars_total")
+            notes.append(f"{name}: {served} blocks, {took:.1f} s")
+            assert served >= len(item.blocks) and nars == 0 and not p.asked(" /nar/"), f"{notes[-1]}; {nars} nars"
+            daemon()
+            mark = audit_mark()
+            fetch(p.url, name)
+            served = p.metric("blocks_total") - served
+            notes[-1] += f" (and{counts(audit_of(mark, item.path))[1:]})"
+            assert served >= len(item.blocks) * .9, notes[-1]
+    return ", ".join(notes)
+
+def every_block():
+    """Each block of an item is what its reference says, by the codec's own list; unknown ones are 404"""
+    with Publisher() as p:
+        item = Item(p, "tree")
+        c = http.client.HTTPConnection("127.0.0.1", p.port, timeout=60)
+        for r, _ in item.blocks:
+            c.request("GET", f"/uri-res/N2R?urn:blake2b:{r}")
+            reply = c.getresponse()
+            data = reply.read()
+            name = base64.b32encode(hashlib.blake2b(data, digest_size=32).digest()).decode().rstrip("=")
+            assert reply.status == 200 and len(data) == 32768 and name == r, f"{r}: {reply.status}, {len(data)} bytes"
+        c.request("GET", "/uri-res/N2R?urn:blake2b:" + "A" * 52)
+        assert c.getresponse().status == 404
+        c.close()
+    return f"{len(item.blocks)} blocks"
+
+### Cases with IPFS
+
+PAIR = None
+
+def api(node):
+    return f"http://127.0.0.1:{node.api_port}"
+
+def wipe(refs):
+    """From both daemons, pinned or not"""
+    for n in (PAIR.a, PAIR.b):
+        pins = json.loads(n.ask("pin/ls?type=recursive") or b"{}").get("Keys") or {}
+        for cid in pins:
+            n.ask(f"pin/rm?arg={cid}&recursive=true")
+    PAIR.delete(refs)
+
+def missing(node, item):
+    have = node.local()
+    return [r for r, _ in item.blocks if r not in have]
+
+def push():
+    """narlock-publish push: all blocks are in B, one pin; A gets them from there, the client from A"""
+    with Publisher() as p:
+        item = Item(p, "tree")
+        start = time.monotonic()
+        out = run(*command("push", os.path.basename(item.path), ipfs=[api(PAIR.b)])).stdout
+        took = time.monotonic() - start
+        left = missing(PAIR.b, item)
+        assert not left, f"{len(left)} of {len(item.blocks)} blocks are not there; {out[-300:]!r}"
+        pins = json.loads(PAIR.b.ask("pin/ls?type=recursive"))["Keys"]
+        assert len(pins) == 1, pins
+        PAIR.b.ask(f"pin/ls?type=recursive&arg={item.lines['ERIS-Manifest']}")  # 500 if it is another one
+        configure(PAIR.a.conf(), "block-timeout = 15")
+        daemon()
+        mark = audit_mark()
+        seconds, _ = fetch(p.url, "tree")
+        record = audit_of(mark, item.path)
+        nars, served = p.metric("nars_total"), p.metric("blocks_total")
+    note = f"{len(item.blocks)} blocks in {took:.1f} s, to the client in {seconds:.1f} s{counts(record)}; {nars} ranges by HTTP"
+    assert re.search(r"\bipfs \d", str(record.get("sources"))) and served == 0 and nars < len(item.blocks) * .6, note
+    return note
+
+def healed():
+    """Blocks that are nowhere come from the block server, and are in IPFS afterwards"""
+    with Publisher() as p:
+        item = Item(p, "tree")
+        run(*command("push", os.path.basename(item.path), ipfs=[api(PAIR.b)]))
+        gone = item.leaves[5::4]
+        wipe(gone)
+        assert len(missing(PAIR.a, item)) >= len(gone) and set(missing(PAIR.b, item)) >= set(gone)
+        configure(PAIR.a.conf(), f"block-server = {p.url}", "block-timeout = 2")
+        daemon()
+        mark = audit_mark()
+        took, _ = fetch(p.url, "tree")
+        record = audit_of(mark, item.path)
+        served, nars = p.metric("blocks_total"), p.metric("nars_total")
+        heal()
+        left = set(missing(PAIR.a, item)) & set(gone)
+    note = f"{len(gone)} of {len(item.blocks)} blocks gone; {served} encoded, {nars} nars, {took:.1f} s{counts(record)}"
+    # what is slowest is asked for twice, and may then come as a Range first
+    assert served >= len(gone) * .7 and record["blocks_repaired"] >= len(gone) and not left, f"{note}; {len(left)} are not back"
+    return note
+
+def again_by_hand():
+    """What was wiped from both daemons is there again after one POST; what is unknown is refused"""
+    with Publisher(ipfs=[api(PAIR.b)]) as p:
+        item = Item(p, "tree")
+        run(*command("push", os.path.basename(item.path), ipfs=[api(PAIR.b)]))
+        wipe([r for r, _ in item.blocks])
+        assert len(missing(PAIR.b, item)) == len(missing(PAIR.a, item)) == len(item.blocks)
+        url = f"{p.url}/publish-this-nar-again-into-IPFS/"
+        status, headers, _ = get(url + os.path.basename(item.path), "POST")
+        assert status == 202, status
+        start = time.monotonic()
+        while (state := get(p.url + headers["Location"])[2].strip()) != b"done":
+            assert state in (b"queued", b"running") and time.monotonic() < start + 60, f"{state}: {open(p.log).read()[-300:]!r}"
+            time.sleep(.1)
+        took = time.monotonic() - start
+        left = missing(PAIR.b, item)
+        assert not left, f"{len(left)} of {len(item.blocks)} are missing still"
+        assert get(url + "0" * 32 + "-unknown", "POST")[0] == 404
+        assert p.metric("again_done_total") == 1
+    return f"{len(item.blocks)} blocks in {took:.1f} s"
+
+def again_by_client():
+    """The same for a client that gets narinfos, but no nars and no blocks, from its server: narlock asks by itself"""
+    with Publisher(ipfs=[api(PAIR.b)]) as p:
+        item = Item(p, "tree")
+        wipe([r for r, _ in item.blocks])
+        def answer(method, path):
+            if path.startswith(("/nar/", "/uri-res/")):
+                return 404, b""
+            status, _, body = get(p.url + path, method)
+            return status, body
+        configure(PAIR.a.conf(), "block-timeout = 2")
+        daemon()
+        with Answers(answer) as front:
+            mark = audit_mark()
+            took, _ = fetch(front.url, "tree")
+            record = audit_of(mark, item.path)
+            posts = [x for x in front.asked if x[0] == "POST"]
+        done = p.metric("again_done_total")
+    assert len(posts) == 1 and done == 1, f"{len(posts)} times asked, {done} done"
+    assert not missing(PAIR.b, item)
+    return f"{took:.1f} s{counts(record)}"
+
+### All
+
+def plain_cases():
+    return (("index", index), ("added-lines", added_lines), ("stock", stock), ("every-block", every_block),
+            ("blocks-only", blocks_only), ("baked-now", baked_now))
+
+def ipfs_cases():
+    return (("push", push), ("healed", healed), ("again-by-hand", again_by_hand), ("again-by-client", again_by_client))
+
+def run_kind(kind, report):
+    global PAIR
+    wanted = [(f"publish-{kind}-{n}", f) for n, f in ipfs_cases() if report.wanted(f"publish-{kind}-{n}")]
+    if not wanted:
+        return
+    if why := blocks.why_not(kind):
+        report.skip(f"publish-{kind}", why)
+        return
+    PAIR = Pair(kind)
+    try:
+        for name, function in wanted:
+            report.run(name, function)
+    finally:
+        PAIR.stop()
+
+def main():
+    args = sys.argv[1:]
+    if args == ["--list"]:
+        print(*[f"publish-{n}" for n, _ in plain_cases()], *[f"publish-{k}-{n}" for k in ("kubo", "js-ipfs") for n, _ in ipfs_cases()],
+              sep="\n")
+        return 0
+    only = [args[i + 1] for i in range(0, len(args), 2) if args[i] == "--only"]
+    if len(only) * 2 != len(args):
+        sys.exit(__doc__)
+    shutil.rmtree(WORK, ignore_errors=True)
+    os.makedirs(WORK)
+    with open(CONF) as f:
+        old = f.read()
+    report = Report(only)
+    try:
+        if not report.wanted("publish-index"):
+            run(*command("index"))  # the other cases begin with what it leaves
+        for name, function in plain_cases():
+            report.run(f"publish-{name}", function)
+        for kind in ("kubo", "js-ipfs"):
+            run_kind(kind, report)
+    finally:
+        with open(CONF, "w") as f:
+            f.write(old)
+        subprocess.run(["/bed/kit/e2e/daemon", "stop"], check=True)
+        shutil.rmtree(WORK, ignore_errors=True)
+    return report.close()
+
+if __name__ == "__main__":
+    sys.exit(main())
