@@ -431,7 +431,8 @@ static void unit_ended(struct broker *b, struct helper *h)
 	static const char why[] = "its unit has ended (see journalctl -u 'narlock-*')";
 
 	drain_log(b, h);
-	log_say("%s (pid %ld): %s", kind_names[h->kind], (long)h->pid, why);
+	if (h->pid != 0) /* else it never was there, and crew_ready() tells that once */
+		log_say("%s (pid %ld): %s", kind_names[h->kind], (long)h->pid, why);
 	helper_lost(b, h, why);
 }
 
