@@ -7,7 +7,7 @@ IPFS: the publisher pushes into B, the client asks A, blocks come from B to A by
 import base64, hashlib, http.client, json, os, re, shutil, subprocess, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-import blocks
+import blocks, browser
 from blocks import CONF, WORK, Answers, Pair, audit_mark, audit_of, configure, counts, fetch, free_port, heal, wait_listening
 from cases import ITEMS, PUBLISH, SEED, daemon, run
 from agent import Report, Skip
@@ -40,8 +40,8 @@ class Publisher:
         self.port = free_port()
         self.url, self.log = f"http://127.0.0.1:{self.port}", f"{WORK}/publish.log"
         self.out = open(self.log, "w")
-        self.process = subprocess.Popen(command("serve", "--listen", f"127.0.0.1:{self.port}", "--access-log", "yes", *more, ipfs=ipfs),
-                                        stdout=subprocess.DEVNULL, stderr=self.out)
+        argv = command("serve", "--listen", f"127.0.0.1:{self.port}", "--access-log", "yes", *more, ipfs=ipfs)
+        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=self.out)
         wait_listening(self.port, self.process)
 
     def metric(self, name):
@@ -177,9 +177,33 @@ def every_block():
         c.close()
     return f"{len(item.blocks)} blocks"
 
-### Cases with IPFS
-
 PAIR = None
+
+def page():
+    """The status page in a browser, on a phone and on a desk: all is on it, and nothing is wider than the screen"""
+    if not os.path.exists(browser.PROGRAM):
+        raise Skip("no Chromium: bed browser")
+    notes = []
+    with Publisher(ipfs=[api(PAIR.b)] if PAIR else []) as p, browser.Browser() as b:
+        item = Item(p, "tree")
+        for r, _ in item.blocks:
+            assert get(f"{p.url}/uri-res/N2R?urn:blake2b:{r}")[0] == 200
+        if PAIR:
+            get(f"{p.url}/publish-this-nar-again-into-IPFS/{os.path.basename(item.path)}", "POST")
+            time.sleep(2)
+        for what, width, height in (("phone", 390, 844), ("desktop", 1280, 800), ("readme", 1000, 480)):
+            wide, text, png = b.show(p.url + "/", width, height)
+            with open(f"/bed/state/status-page-{what}.png", "wb") as f:
+                f.write(png)
+            rows = browser.different_rows(png)
+            notes.append(f"{what}: page {wide} of {width}, {rows} rows differ, {len(png)} bytes")
+            assert browser.size(png) == (width, height) and wide <= width and rows > 100, notes[-1]
+            assert all(w in text for w in ("Index", "IPFS", "Requests", "All nars are indexed")), text
+            shown = re.search(r"^blocks\s+(\d+)$", text.split("Requests")[-1], re.M)
+            assert shown and int(shown[1]) == len(item.blocks), text
+    return ", ".join(notes)
+
+### Cases with IPFS
 
 def api(node):
     return f"http://127.0.0.1:{node.api_port}"
@@ -286,10 +310,10 @@ def again_by_client():
 
 def plain_cases():
     return (("index", index), ("added-lines", added_lines), ("stock", stock), ("every-block", every_block),
-            ("blocks-only", blocks_only), ("baked-now", baked_now))
+            ("blocks-only", blocks_only), ("baked-now", baked_now), ("page", page))
 
 def ipfs_cases():
-    return (("push", push), ("healed", healed), ("again-by-hand", again_by_hand), ("again-by-client", again_by_client))
+    return (("push", push), ("healed", healed), ("again-by-hand", again_by_hand), ("again-by-client", again_by_client), ("page", page))
 
 def run_kind(kind, report):
     global PAIR
