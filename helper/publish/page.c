@@ -108,7 +108,7 @@ index_section(struct page *p, const struct shared *s)
 	if (t->ready_bytes > 0)
 		say(p, "<dt>of the nars</dt><dd>%.3f %%</dd>\n",
 		    100.0 * (double)t->file / (double)t->ready_bytes);
-	row(p, "nars that had changed", s->reindexed);
+	row(p, "changed nars", s->reindexed);
 	say(p, "</dl><progress max=\"100\" value=\"%.1f\" aria-label=\"indexed\">%.1f %%</progress>"
 	    "<p>%.1f %% indexed</p></section>\n", part, part, part);
 }

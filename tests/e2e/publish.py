@@ -191,7 +191,7 @@ def page():
         if PAIR:
             get(f"{p.url}/publish-this-nar-again-into-IPFS/{os.path.basename(item.path)}", "POST")
             time.sleep(2)
-        for what, width, height in (("phone", 390, 844), ("desktop", 1280, 800), ("readme", 1000, 480)):
+        for what, width, height in (("phone", 390, 844), ("desktop", 1280, 800), ("readme", 1000, 520)):
             wide, text, png = b.show(p.url + "/", width, height)
             with open(f"/bed/state/status-page-{what}.png", "wb") as f:
                 f.write(png)
