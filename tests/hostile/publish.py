@@ -380,7 +380,14 @@ def one_address(top, cache):
             pass
         c.close()
     assert alive <= 20, alive
-    until(lambda: s.get("/healthz")[0] == 200, 5)
+
+    def answers():
+        try:
+            return s.get("/healthz")[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False  # it has not seen all of them go yet
+
+    until(answers, 5)
     return s
 
 
