@@ -23,6 +23,8 @@ struct block_source {
 	uint64_t dead_until;        /* ms: left alone until then; UINT64_MAX: it has lied, never again; 0: usable */
 	uint8_t reached;            /* it has answered something */
 	uint8_t no_car;             /* it does not do CAR streams */
+	uint8_t no_probe;           /* a gateway that does not say what it has without looking for it */
+	uint8_t silent;             /* dead_until is there for its silence only: it is asked where there is no other way */
 	uint8_t vain;               /* nars in a row that waited for it in vain */
 	uint64_t vain_until;        /* ms: as long as that makes a difference */
 };

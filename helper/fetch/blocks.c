@@ -28,7 +28,8 @@
 /* Stages of the scheduler. */
 #define STAGE_IPFS 0
 #define STAGE_BLOCKS 1
-#define STAGE_RANGE 2
+#define STAGE_SEARCH 2
+#define STAGE_RANGE 3
 /* Leaves asked of one file at a time, at first and at most. */
 #define RANGE_WINDOW_MIN 32
 #define RANGE_WINDOW_MAX 256
@@ -52,6 +53,12 @@
 #define VAIN_DEADLINE_MS SCHED_DEADLINE_MIN_MS
 #define VAIN_STALL_MS 1000
 #define VAIN_NARS 2
+
+/* Questions to gateways whether they have the root of this nar: the lower half of their ids; those of the scheduler
+ * are below 2 * WANTS there. */
+#define PROBE_ID 0xff00u
+
+enum probing { PROBE_NOT, PROBE_ASKED, PROBE_OVER, PROBE_SEARCHES /* it does not have it, and would look for it */ };
 
 enum from { FROM_IPFS, FROM_GATEWAY, FROM_BLOCKS, FROM_RANGE, FROM_KINDS };
 
@@ -111,6 +118,8 @@ struct blocks {
 	struct origin origins[SCHED_SOURCES];
 	unsigned norigins;
 	uint8_t added[BLOCKCONF_SOURCES], files_added;
+	uint8_t probes[BLOCKCONF_SOURCES]; /* enum probing */
+	uint64_t probed[BLOCKCONF_SOURCES]; /* milliseconds: when it was asked */
 	struct file files[BLOCKS_PLACES];
 	size_t nfiles, nplaces;
 	uint16_t servers[BLOCKS_PLACES];
@@ -404,6 +413,23 @@ judge_doubt(struct blocks *b, const struct blockpool_end *end)
 	settle(b, doubt_of(b, end->ask.id), j.verdict != RPC_BLOCK);
 }
 
+/* Only a plain no counts: whoever does not know the question is asked for blocks, as if there was none.  That it has
+ * answered this says nothing of how it answers those: many may be wanted by now, and the first request is a careful
+ * one. */
+static void
+judge_probe(struct blocks *b, const struct blockpool_end *end)
+{
+	struct block_source *s = &b->fetch->blocks->sources[end->ask.source];
+	int status = end->reply.status;
+
+	if (!end->reply.connected)
+		source_judged(b->fetch, end->ask.source, RPC_UNREACHABLE, "cannot be reached");
+	if (status == 404 || status == 405 || status == 501)
+		s->no_probe = 1;
+	if (b->probes[end->ask.source] == PROBE_ASKED)
+		b->probes[end->ask.source] = status == 412 ? PROBE_SEARCHES : PROBE_OVER;
+}
+
 static int
 looks_good(const struct blockpool_end *end)
 {
@@ -421,7 +447,9 @@ give_batch(struct blocks *b, struct blockpool_end *ends, size_t n)
 	struct err e;
 
 	for (size_t i = 0; i < n; i++)
-		if (doubt_of(b, ends[i].ask.id) != NULL) {
+		if (ends[i].ask.question == RPC_HAS) {
+			judge_probe(b, &ends[i]);
+		} else if (doubt_of(b, ends[i].ask.id) != NULL) {
 			judge_doubt(b, &ends[i]);
 		} else if (looks_good(&ends[i])) {
 			at[m] = i;
@@ -629,7 +657,7 @@ start_stream(struct blocks *b)
 
 	for (size_t i = 0; i < f->blocks->nsources && b->car == NULL; i++) {
 		if (f->blocks->sources[i].at.kind == RPC_BLOCKS || (b->car_tried >> i & 1) != 0 || !b->added[i] ||
-		    !source_usable(f, i))
+		    !source_usable(f, i) || (b->probes[i] == PROBE_SEARCHES && !b->patient))
 			continue;
 		b->car_tried |= 1u << i;
 		b->car_source = i;
@@ -744,6 +772,55 @@ is_waiting(const struct blocks *b)
 	return 0;
 }
 
+/* Whether others than gateways bring blocks meanwhile: else the question would only cost time. */
+static int
+has_others(const struct blocks *b)
+{
+	const struct blockconf *c = b->fetch->blocks;
+
+	for (size_t i = 0; i < c->nsources; i++)
+		if (c->sources[i].at.kind != RPC_GATEWAY && !is_vain(b, i) &&
+		    blockpool_health(b->fetch, i) == BLOCKPOOL_YES)
+			return 1;
+	return 0;
+}
+
+/* A gateway is asked first whether it has the root of this nar without looking for it, for a moment.  1: that is over,
+ * or of no use. */
+static int
+is_probed(struct blocks *b, size_t i)
+{
+	struct fetch *f = b->fetch;
+	struct block_source *s = &f->blocks->sources[i];
+	struct blockpool_ask ask = { .id = PROBE_ID + (uint32_t)i, .source = i, .question = RPC_HAS,
+		.timeout_ms = f->blocks->block_ms, .block_size = b->o.cap.block_size };
+
+	if (s->at.kind != RPC_GATEWAY)
+		return 1;
+	if (b->probes[i] == PROBE_NOT && !s->no_probe && !b->patient && blockpool_room(f) > 0 && has_others(b)) {
+		memcpy(ask.ref, b->o.cap.root.ref, ERIS_REF);
+		b->probes[i] = PROBE_ASKED;
+		b->probed[i] = f->now;
+		blockpool_start(f, &ask);
+	} else if (b->probes[i] == PROBE_ASKED && f->now >= b->probed[i] + SCHED_GRACE_MS) {
+		b->probes[i] = PROBE_OVER;
+		s->no_probe |= s->reached; /* it looks for it all the same; or the connection took that long */
+	}
+	return b->probes[i] != PROBE_ASKED;
+}
+
+/* When the last question of that kind is over at the latest; 0: none is under way. */
+static uint64_t
+probes_end(const struct blocks *b)
+{
+	uint64_t end = 0;
+
+	for (size_t i = 0; i < b->fetch->blocks->nsources; i++)
+		if (b->probes[i] == PROBE_ASKED && b->probed[i] + SCHED_GRACE_MS > end)
+			end = b->probed[i] + SCHED_GRACE_MS;
+	return end;
+}
+
 /* Daemons as soon as they have said something; the rest when all have, or after a moment. */
 static void
 add_sources(struct blocks *b)
@@ -755,14 +832,16 @@ add_sources(struct blocks *b)
 		const struct block_source *s = &f->blocks->sources[i];
 		struct sched_source source = { .by_id = 1, .stage = s->at.kind == RPC_BLOCKS ? STAGE_BLOCKS : STAGE_IPFS };
 
-		if (b->added[i] || (s->at.kind != RPC_IPFS && !others) || blockpool_health(f, i) != BLOCKPOOL_YES ||
-		    (is_vain(b, i) && s->vain == VAIN_NARS))
+		if (b->added[i] || blockpool_health(f, i) != BLOCKPOOL_YES || (is_vain(b, i) && s->vain == VAIN_NARS) ||
+		    !is_probed(b, i) || (s->at.kind != RPC_IPFS && !others))
 			continue;
+		if (b->probes[i] == PROBE_SEARCHES)
+			source.stage = STAGE_SEARCH;
 		if (is_vain(b, i))
 			source.deadline_ms = VAIN_DEADLINE_MS;
 		b->added[i] = 1;
 		add_origin(b, &source, s->at.kind == RPC_IPFS ? FROM_IPFS : s->at.kind == RPC_GATEWAY ? FROM_GATEWAY :
-		    FROM_BLOCKS, i, s->reached);
+		    FROM_BLOCKS, i, s->reached && b->probes[i] == PROBE_NOT);
 	}
 	if (!others || b->files_added)
 		return;
@@ -884,7 +963,7 @@ hopeless(struct blocks *b)
 		case AGAIN_NOTHING:
 			return;
 		case AGAIN_RETRY:
-			sched_again(b->sched, b->fetch->now, STAGE_BLOCKS);
+			sched_again(b->sched, b->fetch->now, STAGE_SEARCH);
 			return;
 		case AGAIN_OVER:
 			again_end(b->fetch);
@@ -922,7 +1001,7 @@ look_for_hope(struct blocks *b)
 	if (t.wanted == 0)
 		b->progress = now;
 	b->wanted = t.wanted;
-	if (is_waiting(b) && now < patience(b)) {
+	if ((is_waiting(b) && now < patience(b)) || now < probes_end(b)) {
 		b->progress = now;
 		return;
 	}
@@ -937,8 +1016,8 @@ blocks_pump(struct blocks *b)
 {
 	if (b->state != BLOCKS_RUNS)
 		return b->state;
+	take_answers(b); /* first: what gateways say decides where they are added */
 	add_sources(b);
-	take_answers(b);
 	settle_late(b, b->fetch->blocks->block_ms);
 	fill(b);
 	pump_stream(b);
@@ -983,8 +1062,22 @@ blocks_ref(const struct blocks *b)
 }
 
 void
+blocks_wake(struct fetch *f)
+{
+	for (size_t i = 0; i < f->blocks->nsources; i++) {
+		struct block_source *s = &f->blocks->sources[i];
+
+		if (!s->silent || s->dead_until == UINT64_MAX)
+			continue;
+		s->silent = 0;
+		s->dead_until = 0;
+	}
+}
+
+void
 blocks_insist(struct blocks *b)
 {
+	blocks_wake(b->fetch);
 	b->patient = 1;
 	if (b->state != BLOCKS_STUCK)
 		return;
@@ -1025,6 +1118,8 @@ blocks_deadline(const struct blocks *b)
 		earlier(&due, b->begun + SCHED_GRACE_MS);
 	if (is_waiting(b) && patience(b) > b->fetch->now)
 		earlier(&due, patience(b));
+	if (probes_end(b) > b->fetch->now)
+		earlier(&due, probes_end(b));
 	if (b->again == 1)
 		earlier(&due, again_deadline(b->fetch));
 	if (b->car != NULL && !carget_waits(b->car))
@@ -1194,6 +1289,7 @@ remember(struct blocks *b)
 			continue;
 		logline("%s does not answer and is left alone for a minute", at->name);
 		at->dead_until = b->fetch->now + SILENT_MS;
+		at->silent = 1;
 	}
 }
 

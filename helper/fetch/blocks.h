@@ -4,7 +4,7 @@
  * Brings together what decides (helper/ipfs/sched.h), what checks (helper/eris/decode.h) and what asks: a
  * CAR stream (carget.h), requests by reference (blockpool.h), parts of the ordinary file (rangeget.h),
  * servers that publish again (again.h).  In this order for each block: IPFS daemons and gateways, block
- * servers, Range, publish-again; when none of these has it, its user takes the whole nar over HTTP.  Blocks
+ * servers, gateways that would have to look for this nar themselves, Range, publish-again; when none of these has it, its user takes the whole nar over HTTP.  Blocks
  * that IPFS missed go to heal.h as they come.  Content comes out in order, and all of it is verified. */
 #ifndef NARLOCK_FETCH_BLOCKS_H
 #define NARLOCK_FETCH_BLOCKS_H
@@ -64,6 +64,10 @@ enum blocks_state blocks_is(const struct blocks *b);
 
 /* blocks_ref(b): the reference of that piece, which is a leaf; valid as long as it. */
 const uint8_t *blocks_ref(const struct blocks *b);
+
+/* blocks_wake(f): there is no other way: sources that are left alone only because they said nothing may be asked
+ * again. */
+void blocks_wake(struct fetch *f);
 
 /* blocks_insist(b): there is no other way: give all sources the time that is configured, whatever they were good for
  * before, and after BLOCKS_STUCK ask them once more for what they missed. */

@@ -19,6 +19,7 @@
 #include "helper/fetch/prefix.h"
 #include "helper/fetch/rank.h"
 #include "helper/fetch/recode.h"
+#include "helper/fetch/rootget.h"
 #include "helper/fetch/serve.h"
 #include "helper/fetch/transfer.h"
 #include "helper/ipfs/manifest.h"
@@ -34,10 +35,16 @@
 #define BACKOFF_MS 200
 /* How often the sources of blocks are asked once more when there is no whole file, without real progress. */
 #define MAX_ROUNDS 3
+/* How long the roots of manifests are waited for when nothing else tells the capability; and when they did not come
+ * for so many orders in a row. */
+#define ROOT_WAIT_MS 2000
+#define ROOT_VAIN_MS 500
+#define ROOT_VAIN 2
 
 enum phase {
 	IDLE,
 	COLLECTING, /* candidates come, the order itself has not */
+	ROOTING,    /* the root of a manifest is asked for, for the capability in it */
 	INDEXING,   /* indexes are asked for a capability */
 	ASSEMBLING, /* out of blocks */
 	PICKING,    /* a place has to be chosen, or its time has to come */
@@ -53,7 +60,7 @@ struct place {
 	uint8_t finished;
 	uint64_t not_before;
 	uint64_t file_size;
-	uint8_t has_cap, has_manifest;
+	uint8_t has_cap, has_manifest, rooted; /* its manifest was asked for */
 	struct eris_cap cap;
 	uint8_t manifest[ERIS_REF];
 	char url[LIMIT_URL + 1];
@@ -80,6 +87,10 @@ struct order {
 	/* Blocks.  What they have brought stays: a whole file goes on behind it, once it has shown the same
 	 * beginning. */
 	struct index_query *index;
+	struct rootget *root;
+	size_t root_of;           /* index into places: whose manifest that is */
+	uint64_t root_since, root_until; /* milliseconds: for all manifests together */
+	uint8_t roots_vain;       /* orders in a row, over many orders, whose manifests did not come in time */
 	struct blocks *blocks;
 	uint8_t drop_blocks;      /* they are not needed any more; not to be freed where libcurl calls us */
 	uint8_t healing;          /* between heal_begin() and heal_end() */
@@ -151,6 +162,7 @@ nar_free(struct fetch *f)
 	blocks_free(o->blocks);
 	recode_free(o->recode);
 	index_free(o->index);
+	rootget_free(o->root);
 	if (o->sink >= 0)
 		close(o->sink);
 	free(o);
@@ -195,6 +207,8 @@ end_order(struct order *o, enum nar_status status, const char *reason)
 	leave_blocks(o);
 	index_free(o->index);
 	o->index = NULL;
+	rootget_free(o->root);
+	o->root = NULL;
 	end_healing(o, status == NAR_DONE, &m);
 	close(o->sink);
 	o->sink = -1;
@@ -720,16 +734,121 @@ assemble_from(struct order *o, const struct place *p)
 	free(places);
 }
 
+/* Ask for the root of the next manifest that could tell a capability.  0, or -1: there is none, or no time. */
+static int
+next_root(struct order *o)
+{
+	const struct fetch *f = o->fetch;
+	struct err e;
+
+	rootget_free(o->root);
+	o->root = NULL;
+	for (size_t i = 0; i < o->nrank && f->now < o->root_until; i++) {
+		struct place *p = &o->places[o->rank[i].candidate];
+
+		if (p->has_cap || !p->has_manifest || p->rooted)
+			continue;
+		for (size_t j = 0; j < o->nplaces; j++)
+			if (o->places[j].has_manifest && memcmp(o->places[j].manifest, p->manifest, ERIS_REF) == 0)
+				o->places[j].rooted = 1;
+		o->root_of = o->rank[i].candidate;
+		o->root = rootget_new(o->fetch, 1, p->manifest, 0, (uint32_t)(o->root_until - f->now), &e);
+		if (o->root != NULL) {
+			o->phase = ROOTING;
+			return 0;
+		}
+	}
+	return -1;
+}
+
+/* Narinfos may name the manifest alone: the capability is in its root. */
+static int
+begin_roots(struct order *o)
+{
+	uint32_t wait = o->roots_vain < ROOT_VAIN ? ROOT_WAIT_MS : ROOT_VAIN_MS;
+
+	/* No file is there, and this is the only way. */
+	if (o->rounds > 0 && o->fetch->blocks->block_ms > wait)
+		wait = o->fetch->blocks->block_ms;
+	for (size_t i = 0; i < o->nplaces; i++)
+		o->places[i].rooted = 0;
+	o->root_since = o->fetch->now;
+	o->root_until = o->root_since + wait;
+	return blocks_possible(o->fetch) ? next_root(o) : -1;
+}
+
+static void
+begin_index(struct order *o)
+{
+	struct err e;
+
+	if (o->nrank > 0 && o->rounds == 0 && blocks_possible(o->fetch) &&
+	    (o->index = index_new(o->fetch, o->hash_part, INDEX_WAIT_MS, &e)) != NULL)
+		o->phase = INDEXING;
+}
+
+/* The hash in the narinfo says that this is the manifest; its capability is as good as one in the narinfo.  0 or -1. */
+static int
+read_root(struct order *o, const uint8_t *data, size_t len)
+{
+	const struct place *from = &o->places[o->root_of];
+	struct manifest_node n;
+	struct eris_cap cap;
+	struct err e;
+
+	if (manifest_parse(&n, data, len, &e) != 0 || (!n.root && err_set(&e, "no root") != 0) ||
+	    urn_from_bytes(&cap, n.cap, &e) != 0) {
+		logline("a manifest is passed over: %s", e.text);
+		return -1;
+	}
+	for (size_t i = 0; i < o->nplaces; i++) {
+		struct place *p = &o->places[i];
+
+		if (p->has_cap || !p->has_manifest || p->method != from->method ||
+		    memcmp(p->manifest, from->manifest, ERIS_REF) != 0)
+			continue;
+		p->has_cap = 1;
+		p->cap = cap;
+	}
+	return 0;
+}
+
+static void
+take_root(struct order *o)
+{
+	const uint8_t *data;
+	size_t len;
+	enum rootget_state state = rootget_pump(o->root, &data, &len);
+
+	if (state == ROOTGET_RUNS)
+		return;
+	if (state == ROOTGET_FOUND)
+		(void)read_root(o, data, len);
+	o->phase = PICKING;
+	if (first_with_cap(o) == NULL && next_root(o) == 0)
+		return;
+	rootget_free(o->root);
+	o->root = NULL;
+	if (first_with_cap(o) != NULL) {
+		o->roots_vain = 0;
+		assemble_from(o, first_with_cap(o));
+		if (o->rounds > 0 && o->blocks != NULL)
+			blocks_insist(o->blocks);
+	} else {
+		if (o->roots_vain < ROOT_VAIN && o->fetch->now >= o->root_since + ROOT_VAIN_MS)
+			o->roots_vain++;
+		begin_index(o);
+	}
+}
+
 /* Begin with blocks, if there is any use in it. */
 static void
 try_blocks(struct order *o)
 {
 	const struct place *p = first_with_cap(o);
-	struct err e;
 
-	if (p == NULL && o->nrank > 0 && o->rounds == 0 && blocks_possible(o->fetch) &&
-	    (o->index = index_new(o->fetch, o->hash_part, INDEX_WAIT_MS, &e)) != NULL)
-		o->phase = INDEXING;
+	if (p == NULL && begin_roots(o) != 0)
+		begin_index(o);
 	else if (p != NULL)
 		assemble_from(o, p);
 }
@@ -787,11 +906,14 @@ turn_to_blocks(struct order *o)
 	if (o->begun && o->blocks == NULL)
 		return -1;
 	o->verifying = 0;
+	blocks_wake(o->fetch);
 	if (o->blocks == NULL)
 		try_blocks(o);
-	if (o->blocks == NULL)
+	if (o->blocks == NULL && o->phase != ROOTING)
 		return -1;
 	logline("%s; asking for blocks once more", o->reason);
+	if (o->blocks == NULL)
+		return 0;
 	blocks_insist(o->blocks);
 	o->phase = ASSEMBLING;
 	return 0;
@@ -1061,6 +1183,8 @@ nar_pump(struct fetch *f)
 		    ", the rest as a file");
 	}
 	(void)flush(o);
+	if (!o->gone && o->phase == ROOTING)
+		take_root(o);
 	if (!o->gone && o->phase == INDEXING)
 		take_index(o);
 	while (!o->gone && o->phase == ASSEMBLING) {
@@ -1096,6 +1220,8 @@ nar_deadline(const struct fetch *f)
 {
 	const struct order *o = f->order;
 
+	if (o->phase == ROOTING)
+		return rootget_deadline(o->root);
 	if (o->phase == INDEXING)
 		return index_deadline(o->index);
 	if (o->phase == ASSEMBLING)

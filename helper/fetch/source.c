@@ -39,6 +39,7 @@ source_judged(struct fetch *f, size_t i, enum rpc_verdict verdict, const char *w
 		s->dead_until = UINT64_MAX;
 		liar(f, s, why);
 	} else if (verdict == RPC_UNREACHABLE) {
+		s->silent = 0;
 		/* The daemon that everybody is assumed to have is no news when it is not there. */
 		if (s->dead_until <= f->now && (f->blocks->said_ipfs || s->at.kind != RPC_IPFS))
 			logline("%s is left alone for a while: %s", s->name, why);

@@ -651,8 +651,10 @@ class Rpc(Source):
 
 
 class Gateway(Source):
-    def __init__(self, blocks=None, manifests=(), export=None, **kw):
-        self.manifests, self.export = {m.cid: m for m in manifests}, export
+    """head(ask, out): how HEAD is answered, instead of whether the block is there."""
+
+    def __init__(self, blocks=None, manifests=(), export=None, head=None, **kw):
+        self.manifests, self.export, self.head = {m.cid: m for m in manifests}, export, head
         super().__init__(blocks, **kw)
 
     def absent(self, out):
@@ -679,14 +681,20 @@ class Gateway(Source):
             return out.chunks([m.car(self.blocks)], "Content-Type: application/vnd.ipld.car; version=1")
         if ask.arg("format") != "raw" and "application/vnd.ipld.raw" not in accept:
             self.violate(ask, "neither raw nor a CAR: a deserialized answer")
+        if ask.method == "HEAD":
+            if ask.headers.get("cache-control") != "only-if-cached":
+                self.violate(ask, "HEAD that makes it search")
+            if self.head is not None:
+                return self.head(ask, out)
+            if known[1] not in self.blocks:
+                return out.reply("412 Precondition Failed", b"")
+            out.head("200 OK", "Content-Length: %d" % len(self.blocks[known[1]]))
+            return True
         if known[0] == CBOR:
             for m in self.manifests.values():
                 if known[1] in m.nodes:
                     return out.ok(m.nodes[known[1]])
             return self.absent(out)
-        if ask.headers.get("cache-control") == "only-if-cached" and known[1] not in self.blocks:
-            ask.ref = known[1]
-            return out.reply("412 Precondition Failed", b"")
         return self.block(ask, out, known[1])
 
 

@@ -185,7 +185,7 @@ class Lab:
 
 def opts(*servers, **more):
     keys = {Rpc: "ipfs", Gateway: "ipfs-gateway", BlockServer: "block-server", Silent: "ipfs"}
-    out = [(keys[type(s)], s.url) for s in servers]
+    out = [(next(k for c, k in keys.items() if isinstance(s, c)), s.url) for s in servers]
     return out + [(k.replace("_", "-"), v) for k, v in more.items()]
 
 
@@ -724,6 +724,198 @@ def of_no_use_for_a_while(lab):
 
 
 @case
+def gateway_that_would_search_comes_later(lab):
+    """It says that it does not have the root: block servers first, then it, then parts of the file."""
+    t = tree(120)
+    lacks = t.leaves[40:44]
+    gw = lab.add(Gateway(t.blocks, head=lambda a, o: o.reply("412 Precondition Failed", b""),
+                         behave=lambda a, o, b: o.wait(0.05) or None))
+    bs, nar = lab.add(BlockServer(t.without(lacks))), lab.plain(t)
+    h = lab.fetch([nar], opts(gw, bs))
+    same(h.nar2([lab.cand(t)], len(t.content)), t)
+    heads = [uncid(r.path[len("/ipfs/"):])[1] for r in gw.requests if r.method == "HEAD"]
+    assert heads == [t.root], heads
+    assert set(lacks) & set(gw.asked()) and len(gw.asked()) <= 12, len(gw.asked())
+    bs.blocks = t.blocks
+    n = len(gw.asked())
+    same(h.nar2([lab.cand(t)], len(t.content), ident=8), t)
+    assert gw.count("/ipfs/", "HEAD") == 2 and len(gw.asked()) <= n + 4, len(gw.asked()) - n
+    m = Manifest(t)  # nor is it asked for a stream
+    gw.manifests = {m.cid: m}
+    same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), ident=9), t)
+    assert gw.count("format=car") == 0
+
+
+@case
+def gateway_that_has_it_comes_first(lab):
+    """Also one that does not know the question, which it is then asked once; and one that never answers it."""
+    no = {"404": 1, "405": 1, "501": 1, "429": 2, "500": 2, "302": 2}
+    answers = {k: lambda a, o, k=k: o.reply(k + " x", b"") for k in no}
+    answers.update({"200": None, "resets": lambda a, o: o.reset(), "hangs": lambda a, o: o.hang()})
+    for name, head in answers.items():
+        t = tree(120)
+        gw = lab.add(Gateway(t.blocks, head=head))
+        bs = lab.add(BlockServer(t.blocks, behave=lambda a, o, b: o.wait(0.15) or None))
+        h = lab.fetch([lab.add(NarServer({}))], opts(bs, gw))
+        for ident in (7, 8):
+            gw.blocks, n = t.blocks, len(gw.asked())
+            run = h.nar2([lab.cand(t)], len(t.content), ident=ident)
+            same(run, t)
+            assert run.seconds < 1.5 and not run.liars, (name, run.seconds)
+            assert len(gw.asked()) - n > 60 or name == "hangs", (name, ident, len(gw.asked()) - n, h.log, run.seconds)
+        # libcurl itself tries again where a connection that was kept breaks
+        assert 1 <= gw.count("/ipfs/", "HEAD") <= (20 if name == "resets" else 2), (name, gw.count("/ipfs/", "HEAD"))
+        if name in no:
+            assert gw.count("/ipfs/", "HEAD") == no[name], (name, gw.count("/ipfs/", "HEAD"))
+
+
+@case
+def gateway_alone_is_not_questioned(lab):
+    """Nobody else brings blocks: the question would only cost time."""
+    gw = lab.add(Gateway(SMALL.blocks, head=lambda a, o: o.hang()))
+    h = lab.fetch([lab.plain(SMALL)], opts(gw))
+    run = h.nar2([lab.cand(SMALL)], len(SMALL.content))
+    same(run, SMALL)
+    assert gw.count("/ipfs/", "HEAD") == 0 and run.seconds < 0.28, run.seconds
+
+
+@case
+def gateway_question_does_not_end_the_wait(lab):
+    """The daemon lacks everything, at once: the gateway is still to come."""
+    def late(answer):
+        return lambda a, o: o.wait(0.1) or o.reply(answer, b"")
+    for head in (late("200 OK"), late("412 x"), late("405 x"), None, lambda a, o: o.hang()):
+        rpc, gw = lab.add(Rpc({})), lab.add(Gateway(SMALL.blocks, head=head))
+        h = lab.fetch([lab.add(NarServer({}))], opts(rpc, gw, publish_again="no"))
+        run = h.nar2([lab.cand(SMALL)], len(SMALL.content))
+        same(run, SMALL)
+        assert gw.count("/ipfs/", "HEAD") == 1 and run.seconds < 1 and "once more" not in str(h.log), (run.seconds, h.log)
+
+
+@case
+def manifest_alone_gives_the_capability(lab):
+    """No `ERIS', only `ERIS-Manifest', at two places; no file, no index."""
+    t = tree(120)
+    m, u = Manifest(t), Manifest(tree(41, 778, 2))
+    for src in (Rpc(t.blocks, manifests=[m]), Rpc(t.blocks, kubo=False, manifests=[m]), Gateway(t.blocks, manifests=[m])):
+        lab.add(src)
+        h = lab.fetch([lab.add(NarServer({}))], opts(src, publish_again="no"))
+        cands = [lab.cand(t, urn="", manifest=u.cid), lab.cand(t, urn="", manifest=m.cid, url="nar/y")]
+        for i, c in enumerate((cands[1:], cands)):
+            run = h.nar2(c, len(t.content), ident=i)
+            same(run, t, missed=0)
+            assert not run.liars and run.seconds < 2.5, run.seconds
+
+
+@case
+def manifest_alone_of_another_compression(lab):
+    """Its capability is for the places that name it."""
+    t, u = SMALL, tree(41, 778, 2)
+    m = Manifest(u)
+    rpc, nar = lab.add(Rpc({**t.blocks, **u.blocks}, manifests=[m])), lab.add(NarServer({"/nar/x": t.content}))
+    h = lab.fetch([nar], opts(rpc))
+    run = h.nar2([lab.cand(t, urn=""), lab.cand(u, urn="", manifest=m.cid, compression="gzip", url="nar/y")], len(t.content),
+                 most=len(u.content))
+    assert run.end["status"] == DONE and run.end["candidate"] == 1 and run.data == u.content, run.end
+
+
+@case
+def manifest_alone_that_is_none(lab):
+    """The file comes, and soon."""
+    t = SMALL
+    bad = Manifest(t, cap=b"\x0f\xff" + t.cap[2:])
+    leaf = Manifest(tree(1100, 99))
+    lower = [x for x in leaf.nodes if x != leaf.root][0]
+    for made, name in ((bad, bad.cid), (leaf, cid(lower, CBOR)), (bad, "bafy"), (bad, cid(t.root))):
+        rpc, nar = lab.add(Rpc(t.blocks, manifests=[made])), lab.plain(t)
+        h = lab.fetch([nar], opts(rpc))
+        run = h.nar2([lab.cand(t, urn="", manifest=name)], len(t.content))
+        same(run, t)
+        assert len(nar.gets(False)) == 1 and not rpc.asked() and not run.liars and run.seconds < 1, (name, run.seconds)
+
+
+class SlowRoots(Rpc):
+    """A daemon that takes its time for every node of a manifest."""
+    seconds = 60
+
+    def do_get(self, ask, out):
+        if uncid(ask.arg("arg") or "")[0] == CBOR:
+            if out.wait(min(self.seconds, int(ask.arg("timeout")[:-2]) / 1000)) or self.seconds == 60:
+                return self.absent(out)
+        return super().do_get(ask, out)
+
+
+@case
+def manifest_alone_is_waited_for_a_moment(lab):
+    t, m = SMALL, Manifest(SMALL)
+    rpc, nar = lab.add(SlowRoots(t.blocks, manifests=[m])), lab.plain(t)
+    h = lab.fetch([nar], opts(rpc))
+    for i, most in enumerate((2.8, 2.8, 1, 1)):
+        run = h.nar2([lab.cand(t, urn="", manifest=m.cid)], len(t.content), ident=i)
+        same(run, t)
+        assert run.seconds < most, (i, run.seconds)
+        lab.note += "%.2f s, " % run.seconds
+
+
+@case
+def manifest_alone_is_the_only_way(lab):
+    """There is no file: it has all the time that blocks have."""
+    t, m = SMALL, Manifest(SMALL)
+    rpc = lab.add(SlowRoots(t.blocks, manifests=[m]))
+    rpc.seconds = 2.5
+    h = lab.fetch([lab.add(NarServer({}))], opts(rpc, publish_again="no"))
+    same(h.nar2([lab.cand(t, urn="", manifest=m.cid)], len(t.content)), t)
+
+
+@case
+def manifest_alone_cancelled(lab):
+    t, m = SMALL, Manifest(SMALL)
+    rpc, nar = lab.add(SlowRoots(t.blocks, manifests=[m])), lab.plain(t)
+    h = lab.fetch([nar], opts(rpc))
+    ours, theirs = socket.socketpair()
+    h.candidate(3, 0, *lab.cand(t, urn="", manifest=m.cid))
+    h.order(3, len(t.content), len(t.content), theirs.fileno())
+    theirs.close()
+    time.sleep(0.2)
+    h.cancel(3)
+    end = h.recv()
+    assert end["t"] == "NAREND" and end["status"] == CANCELLED, end
+    ours.close()
+    same(h.nar2([lab.cand(t)], len(t.content)), t)
+
+
+@case
+def manifest_alone_is_nowhere_but_an_index_knows(lab):
+    t, m = SMALL, Manifest(SMALL)
+    rpc, ix = lab.add(Rpc(t.blocks)), lab.add(Index({PART: index_text(t)}))
+    h = lab.fetch([(lab.add(NarServer({})).url, 0), (ix.url, 2)], opts(rpc))
+    same(h.nar2([lab.cand(t, urn="", manifest=m.cid)], len(t.content), part=PART), t, missed=0)
+    assert len(ix.requests) == 1
+
+
+@case
+def insist_on_a_silent_source(lab):
+    """It fell silent and is left alone, unless there is no other way."""
+    a, b, c = tree(60, 5, 100), tree(60, 5, 101), tree(60, 5, 102)
+    n = [0]
+
+    def behave(ask, out, block):
+        if ask.ref in a.blocks:
+            n[0] += 1
+            return out.hang() if n[0] > 3 else None
+    for make in (Gateway, BlockServer):
+        n[0] = 0
+        src = lab.add(make({**a.blocks, **b.blocks, **c.blocks}, behave=behave))
+        nar = lab.add(NarServer({"/nar/a": a.content, "/nar/b": b.content}, ranges=False))
+        h = lab.fetch([nar], opts(src, block_timeout="1", publish_again="no"), stall=1500)
+        same(h.nar2([lab.cand(a, url="nar/a")], len(a.content)), a)
+        asked = len(src.asked())
+        same(h.nar2([lab.cand(b, url="nar/b")], len(b.content), ident=8), b)
+        assert len(src.asked()) == asked, "it is asked although it was silent"
+        same(h.nar2([lab.cand(c, url="nar/gone")], len(c.content), ident=9), c)
+
+
+@case
 def resets_in_the_middle(lab):
     """A daemon that breaks every connection is found out in less than the stall time."""
     t, n = tree(200), [0]
@@ -1129,12 +1321,18 @@ memory_of("long_errors", long_error)
 
 # --- bad answers, from each kind of source ----------------------------------------------------------------
 
+def late_for(kind):
+    """Gateways are asked a question first, and block servers meanwhile: they are not to have brought all by then."""
+    return (lambda a, o, b: o.wait(0.2) or None) if kind is Gateway else None
+
+
 def make_bad(kind, name, answer, liar):
     def f(lab):
         t, u = SMALL, tree(41, 778, 2)
         both = {**t.blocks, **u.blocks}
         src = lab.add(kind(both, behave=answer))
-        bs, nar = lab.add(BlockServer(both)), lab.add(NarServer({"/nar/x": t.content, "/nar/u": u.content}))
+        pause = late_for(kind) if liar else None
+        bs, nar = lab.add(BlockServer(both, behave=pause)), lab.add(NarServer({"/nar/x": t.content, "/nar/u": u.content}))
         h = lab.fetch([nar], opts(src, bs, block_timeout="1", seed="none"))
         run = arrives(h, [lab.cand(t)], t, timeout=15)
         assert run.seconds < 8, run.seconds
@@ -1282,7 +1480,7 @@ def make_car(kind, answer):
         t = SMALL
         m = Manifest(t)
         src = lab.add(kind(t.blocks, export=lambda a, o: answer(a, o, m)))
-        bs = lab.add(BlockServer(t.blocks))
+        bs = lab.add(BlockServer(t.blocks, behave=late_for(kind)))
         h = lab.fetch([lab.plain(t)], opts(src, bs, block_timeout="1", seed="none"))
         run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), timeout=15)
         same(run, t)
