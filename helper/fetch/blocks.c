@@ -33,6 +33,8 @@
 /* Leaves asked of one file at a time, at first and at most. */
 #define RANGE_WINDOW_MIN 32
 #define RANGE_WINDOW_MAX 256
+/* Requests to a block server at a time: a connection each, and servers allow an address a hundred or so. */
+#define SERVER_WINDOW_MAX 96
 /* A stream is let alone as long as it brings so many blocks in such a time: 3 MiB a second; and at its
  * beginning. */
 #define STREAM_LOOK_MS 250
@@ -835,6 +837,8 @@ add_sources(struct blocks *b)
 		if (b->added[i] || blockpool_health(f, i) != BLOCKPOOL_YES || (is_vain(b, i) && s->vain == VAIN_NARS) ||
 		    !is_probed(b, i) || (s->at.kind != RPC_IPFS && !others))
 			continue;
+		if (s->at.kind == RPC_BLOCKS)
+			source.window_max = SERVER_WINDOW_MAX;
 		if (b->probes[i] == PROBE_SEARCHES)
 			source.stage = STAGE_SEARCH;
 		if (is_vain(b, i))
