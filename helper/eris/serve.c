@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "policy/landlock.h"
+#include "helper/eris/address.h"
 #include "helper/eris/block.h"
 #include "helper/eris/request.h"
 #include "helper/eris/serve.h"
@@ -39,12 +40,6 @@
 struct server {
 	int dir;
 	uint8_t block[MANIFEST_ROOT + 1];
-};
-
-union address {
-	struct sockaddr any;
-	struct sockaddr_in in;
-	struct sockaddr_in6 in6;
 };
 
 /* --- Answers -------------------------------------------------------------------------------------------- */
@@ -263,42 +258,6 @@ unescape(void *ctx, struct MHD_Connection *c, char *text)
 
 /* --- Beginning ------------------------------------------------------------------------------------------ */
 
-/* ADDR:PORT or [ADDR]:PORT, numbers only. */
-static int
-parse_address(const char *text, union address *a, socklen_t *len, struct err *e)
-{
-	const char *colon = strrchr(text, ':');
-	char host[INET6_ADDRSTRLEN + 2];
-	unsigned long port;
-	size_t n;
-	char *end;
-
-	if (colon == NULL || colon[1] < '0' || colon[1] > '9')
-		return err_set(e, "%s is not ADDR:PORT", text);
-	port = strtoul(colon + 1, &end, 10);
-	n = (size_t)(colon - text);
-	if (*end != '\0' || port > 65535 || n >= sizeof(host))
-		return err_set(e, "%s is not ADDR:PORT", text);
-	memcpy(host, text, n);
-	host[n] = '\0';
-	memset(a, 0, sizeof(*a));
-	if (host[0] == '[' && host[n - 1] == ']') {
-		host[n - 1] = '\0';
-		a->in6.sin6_family = AF_INET6;
-		a->in6.sin6_port = htons((uint16_t)port);
-		*len = sizeof(a->in6);
-		if (inet_pton(AF_INET6, host + 1, &a->in6.sin6_addr) == 1)
-			return 0;
-	} else {
-		a->in.sin_family = AF_INET;
-		a->in.sin_port = htons((uint16_t)port);
-		*len = sizeof(a->in);
-		if (inet_pton(AF_INET, host, &a->in.sin_addr) == 1)
-			return 0;
-	}
-	return err_set(e, "%s is not ADDR:PORT (a name is not looked up; IPv6 stands in brackets)", text);
-}
-
 static int
 is_loopback(const union address *a)
 {
@@ -315,7 +274,7 @@ listen_on(const struct serve_options *o, struct err *e)
 	const int one = 1;
 	int fd;
 
-	if (parse_address(o->listen, &a, &len, e) != 0)
+	if (address_parse(&a, &len, o->listen, e) != 0)
 		return -1;
 	if (!o->allow_remote && !is_loopback(&a))
 		return err_set(e, "%s can be reached from other machines: this needs --allow-remote",

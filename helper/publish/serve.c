@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "helper/eris/address.h"
 #include "helper/publish/confine.h"
 #include "helper/publish/place.h"
 #include "helper/publish/policies.h"
@@ -45,12 +46,6 @@ enum { EXIT_DAMAGED = 3, EXIT_MOVED = 4 };
 enum role { ROLE_WEB, ROLE_INDEX, ROLE_NET, ROLE_UP, ROLES };
 
 static const char *const role_names[ROLES] = { "web", "index", "IPFS", "upstream" };
-
-union address {
-	struct sockaddr any;
-	struct sockaddr_in in;
-	struct sockaddr_in6 in6;
-};
 
 struct child {
 	pid_t pid; /* 0: free */
@@ -83,42 +78,6 @@ on_stop(int sig)
 
 /* --- Sockets ------------------------------------------------------------------------------------------ */
 
-/* ADDR:PORT or [ADDR]:PORT, numbers only. */
-static int
-parse_address(const char *text, union address *a, socklen_t *len, struct err *e)
-{
-	const char *colon = strrchr(text, ':');
-	char host[INET6_ADDRSTRLEN + 2];
-	unsigned long port;
-	size_t n;
-	char *end;
-
-	if (colon == NULL || colon[1] < '0' || colon[1] > '9')
-		return err_set(e, "%s is not ADDR:PORT", text);
-	port = strtoul(colon + 1, &end, 10);
-	n = (size_t)(colon - text);
-	if (*end != '\0' || port > 65535 || n >= sizeof host || n == 0)
-		return err_set(e, "%s is not ADDR:PORT", text);
-	memcpy(host, text, n);
-	host[n] = '\0';
-	memset(a, 0, sizeof *a);
-	if (host[0] == '[' && host[n - 1] == ']') {
-		host[n - 1] = '\0';
-		a->in6.sin6_family = AF_INET6;
-		a->in6.sin6_port = htons((uint16_t)port);
-		*len = sizeof a->in6;
-		if (inet_pton(AF_INET6, host + 1, &a->in6.sin6_addr) == 1)
-			return 0;
-	} else {
-		a->in.sin_family = AF_INET;
-		a->in.sin_port = htons((uint16_t)port);
-		*len = sizeof a->in;
-		if (inet_pton(AF_INET, host, &a->in.sin_addr) == 1)
-			return 0;
-	}
-	return err_set(e, "%s is not ADDR:PORT (a name is not looked up; IPv6 stands in brackets)", text);
-}
-
 static int
 listen_on(const char *text, struct err *e)
 {
@@ -127,7 +86,7 @@ listen_on(const char *text, struct err *e)
 	const int one = 1;
 	int fd;
 
-	if (parse_address(text, &a, &len, e) != 0)
+	if (address_parse(&a, &len, text, e) != 0)
 		return -1;
 	fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
