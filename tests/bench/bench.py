@@ -315,4 +315,5 @@ def main():
         print(f"targets missed: {', '.join(missed) or 'none'}")
     return 1 if failures else 0
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

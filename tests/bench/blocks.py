@@ -3,7 +3,7 @@
 """Tests: blocks from real IPFS daemons in all the ways that there are, against the daemon's own bulk commands and plain
 HTTP of the same bytes; `blocks' starts it in namespaces of its own.
   blocks.py --bin DIR --tools DIR --eris PROGRAM --ipfs DIR [--runs N] [--mib N] [--remote-mib N] [--serve-mib N]
-            [--seconds N] [--only WORD]... [--no-codec]
+            [--seconds N] [--only WORD]... [--no-codec] [--agent PROGRAM]
 
 Two network namespaces with a link between them.  In ours: node A and the client.  In the other: node B, which has all
 blocks, and the web servers.  "local": what is asked has the bytes, so B and the web servers are asked: without delay
@@ -12,16 +12,20 @@ web servers are behind the same link.  A delay is added to each round trip, half
 kernel has none, by tests/bench/delay.
 
 narlock is the real fetcher in its sandbox, told of one nar as the broker does it; its nar URL leads nowhere, so that only
-blocks can help.  Every way but narlock's gives up after some seconds; rates are of what came until then.  It measures; it
+blocks can help.  "end to end" (with --agent, in the test bed): a real item with a zstd nar, from the start of the
+substituter to its `success', the verified item in the store; there, too, only blocks can help narlock's two ways, and
+others do the same work by programs in a pipe.
+Every way but narlock's gives up after some seconds; rates are of what came until then.  It measures; it
 never fails by time."""
 import argparse, contextlib, ctypes, hashlib, http.client, json, os, random, re, select, shutil, signal, socket
 import statistics, struct, subprocess, sys, tempfile, time
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "../hostile"))
+sys.path[:0] = [os.path.join(HERE, d) for d in ("../hostile", "../e2e")]
 sys.dont_write_bytecode = True
 from fetch_wire import DONE, Gone, Helper
 
 DELAYS = (0, 20, 100)
+ITEM = "elf"        # end to end: NarSize 300 MB
 API, SWARM, NGINX, ERIS = 5001, 4001, 8080, 8081
 PER_WAY = 3         # seconds for ways that take one block after the other
 PER_BULK = 8        # for the others
@@ -293,6 +297,76 @@ def narlock(space, content, options=(), eris=True, manifest=False, server=DEAD):
     finally:
         h.kill()
 
+### End to end
+
+class Item:
+    """A store item of the test bed as content: what is served is its zstd nar"""
+    def __init__(self, name):
+        paths = dict(line.split() for line in open("/bed/state/items.txt"))
+        self.name, self.path, self.unixfs = name, paths[name], {}
+        self.hash, www = os.path.basename(self.path)[:32], "/bed/www/zstd"
+        with open(f"{www}/{self.hash}.narinfo") as f:
+            info = f.read()
+        self.file = f"{www}/" + re.search(r"^URL: (.*)$", info, re.M)[1]
+        self.size, self.car = os.path.getsize(self.file), f"{work}/{name}.car"
+        lines = run(args.eris, "car", "--narinfo", f"{www}/{self.hash}.narinfo", "--output", self.car, self.file)
+        self.manifest = re.search(r"^ERIS-Manifest: (.*)$", lines, re.M)[1]
+        eris = "".join(l + "\n" for l in lines.splitlines() if l.startswith("ERIS:"))
+        for way, text in (("plain", info), ("many", info + eris), ("car", info + lines)):
+            top = f"{work}/www/item-{way}"
+            os.makedirs(top, exist_ok=True)
+            for file, data in (("nix-cache-info", "StoreDir: /gnu/store\n"), (f"{self.hash}.narinfo", text)):
+                with open(f"{top}/{file}", "w") as f:
+                    f.write(data)
+        if not os.path.lexists(nar := f"{work}/www/item-plain/nar"):
+            os.symlink(f"{www}/nar", nar)  # to the others the nar is not there: blocks or nothing
+
+def whole(space, item, url, api):
+    """The item in the store, from the start of the substituter to its reply"""
+    with open("/etc/narlock/narlock.conf", "w") as f:
+        f.write(f"ipfs = {api}\n" if api else "ipfs =\n")
+    programs.forget()
+    programs.remove(item.path)
+    with inside(space):
+        agent = programs.Agent(args.agent, "--substitute", programs.options(url, True), timeout=PER_NAR)
+    try:
+        reply = agent.substitute(item.path)
+        took = time.monotonic() - agent.start
+        assert reply.startswith("success "), f"{reply}; {agent.tail()}"
+        agent.finish()
+        return item.size, took, None
+    except BaseException:
+        agent.kill()
+        raise
+    finally:
+        programs.remove(item.path)
+
+def unpacked(space, item, how):
+    """The same work by programs in a pipe: fetched, decompressed, hashed and unpacked, beside the store"""
+    into = "/gnu/bench-item"
+    try:
+        with inside(space):
+            begin = time.monotonic()
+            run("bash", "-c", f"set -o pipefail; {how} | zstd -dc | tee >(sha256sum >/dev/null) | nix-store --restore {into}")
+            return item.size, time.monotonic() - begin, None
+    finally:
+        programs.remove(into)
+
+def whole_rows(node, ms, item, servers):
+    space, host = (there, "127.0.0.1") if ms == 0 else (here, link.address)
+    web, api = f"http://{host}:{servers[0][1]}", f"http://{host}:{API}"
+    nar = f"{web}/item-plain/nar/zstd/{os.path.basename(item.path)}"
+    runs, tools = args.runs if ms == 0 else 1, ", zstd, sha256sum, nix-store --restore"
+    add = lambda way, job: row("end to end", ms, way, runs, job)
+    add("plain HTTP, narlock", lambda: whole(space, item, f"{web}/item-plain", None))
+    add(f"plain HTTP, curl{tools}", lambda: unpacked(space, item, f"curl -sf --noproxy '*' {nar}"))
+    if node.kind == "kubo":
+        cat = f"IPFS_PATH={node.dir} timeout {PER_BULK} {args.ipfs}/ipfs --api=/ip4/{host}/tcp/{API} cat"
+        for chunk, cid in item.unixfs.items():
+            add(f"ipfs cat, blocks of {chunk >> 10} KiB{tools}", lambda: unpacked(space, item, f"{cat} {cid}"))
+    add("narlock, many in flight", lambda: whole(space, item, f"{web}/item-many", api))
+    add("narlock, CAR", lambda: whole(space, item, f"{web}/item-car", api))
+
 ### Rows
 
 def out_of_time():
@@ -399,25 +473,39 @@ def remote_rows(kind, a, b, servers, ms):
     for c in nars:
         os.unlink(c.car)
 
-def aims():
+def aim_of(where, way):
+    """What narlock's rate shall be, to that of another way.  Where whole items are measured, those count against plain
+    HTTP and the ipfs program; what the fetcher alone does is shown beside it"""
+    if where == "remote" and way == "sequential":
+        return 10
+    if where == "end to end" or not args.agent or where == "remote":
+        if way.startswith("ipfs"):
+            return 1
+        if way.startswith("plain HTTP") and where != "remote":
+            return .8
+    return None
+
+def aims(kind):
     """What narlock is measured against: the better of its two ways, with what else brought the same bytes in this run"""
-    print("\n| where | delay | narlock, the better of its ways, to | ratio | aim |\n|---|---|---|---|---|")
+    print(f"\n| {kind}: where | delay | narlock, the better of its ways, to | ratio | aim |\n|---|---|---|---|---|")
     for where, ms in dict.fromkeys((w, m) for w, m, _ in results):
         ours = best(where, ms, "narlock")
         if ours is None:
             continue
         for way, rate in [(way, r) for (w, m, way), r in results.items() if (w, m) == (where, ms)]:
-            aim = (10 if where == "remote" else None) if way == "sequential" else 1 if way.startswith("ipfs") else \
-                .8 if way.startswith("plain HTTP") and where != "remote" else None
+            aim = aim_of(where, way)
             if aim is not None:
                 verdict = "met" if ours / rate >= aim else "missed"
                 print(f"| {where} | {ms} ms | {way} | {ours / rate:.2f} | >= {aim} {verdict} |")
+            elif way.startswith(("plain HTTP", "ipfs")):
+                print(f"| {where} | {ms} ms | {way} | {ours / rate:.2f} | |")
         plain = best(where, ms, "64", "256", f"{EACH}")
         if plain:
             print(f"| {where} | {ms} ms | many in flight, a client that only hashes | {ours / plain:.2f} | |")
         http, ipfs = best(where, ms, "plain HTTP"), best(where, ms, "ipfs dag", "64", "256")
         if where == "local" and http and ipfs and ipfs < .8 * http:
             print(f"| local | {ms} ms | (at its best the daemon gives these blocks at {ipfs / http:.2f} of plain HTTP) | | |")
+    results.clear()
 
 def warm(node, space, c):
     """The first thousand requests of js-ipfs are slow"""
@@ -429,9 +517,11 @@ def bench(kind):
     b, w = Node(kind, "b", there, "0.0.0.0"), Content(f"{kind}-warm", 8)
     warm(b, there, w)
     c = Content(f"{kind}-local", args.mib, store=True)
-    b.load(c)
-    b.add(c)
-    b.add(c, 32768)
+    item = Item(ITEM) if args.agent else None
+    for x in (c, item) if item else (c,):
+        b.load(x)
+        b.add(x)
+        b.add(x, 32768)
     version = json.loads(b.ask("version"))["Version"]
     for ms in DELAYS:
         link.delay(ms)
@@ -442,6 +532,8 @@ def bench(kind):
         a.connect(b, link.address)
         remote_rows(kind, a, b, servers, ms)
         a.stop()
+        if item is not None:
+            whole_rows(b, ms, item, servers)
     b.stop()
 
 def arguments():
@@ -455,11 +547,14 @@ def arguments():
     p.add_argument("--seconds", type=int, default=345)
     p.add_argument("--only", action="append", default=[])
     p.add_argument("--no-codec", action="store_true")
+    p.add_argument("--agent")
     return p.parse_args()
 
 def main():
-    global args, work, here, there, link, servers, deadline, room
+    global args, work, here, there, link, servers, deadline, room, programs
     args = arguments()
+    if args.agent:
+        import bench as programs  # only the bed has what it needs
     deadline = time.monotonic() + args.seconds
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     here = Space(os.getpid())
@@ -479,6 +574,7 @@ def main():
         for ms in DELAYS:
             link.delay(ms)
             serve_rows(ms, c, servers)
+        aims("no IPFS")
         kinds = {"kubo": "ipfs", "js-ipfs": "node_modules"}
         for kind, what in kinds.items():
             if os.path.exists(f"{args.ipfs}/{what}") and (kind == "kubo" or shutil.which("node")):
@@ -486,10 +582,10 @@ def main():
                     bench(kind)
                 except AssertionError as e:
                     failures.append(f"{kind}: {e}")
+                aims(kind)
                 continue
             why = f"{args.ipfs}/why-{kind}"
             print(f"SKIP {kind}: {open(why).read().strip() if os.path.exists(why) else f'no {what} in {args.ipfs}'}", flush=True)
-        aims()
     finally:
         for p in started:
             if p.poll() is None:
