@@ -17,17 +17,26 @@
 
 /* Room that fields leave for the end of the record: two hashes and two numbers. */
 #define TAIL 256
-/* How long one process waits for others' locks, in all its life (milliseconds); they are held for microseconds. */
-#define PATIENCE 9
+/* How long one process waits for others' locks, in all its life (microseconds); they are held for a few.  The last pause
+ * may go beyond it: together less than 10 ms. */
+#define PATIENCE 8000
+#define PAUSE_NS 1000000
 
-/* The file with the hash of the last record of all processes.  It stays when the log is rotated. */
-static void open_head(struct audit *a, const char *path)
+/* The file with the hash of the last record of all processes.  It stays when the log is rotated.  A log whose last line was
+ * never written to its end (a full disk, a crash) is torn, whoever wrote it. */
+static void open_rest(struct audit *a, const char *path)
 {
-	char head[LIMIT_PATH + 8];
+	char head[LIMIT_PATH + 8], last = '\n';
 	struct stat st;
+	int fd;
 
 	if (fstat(a->fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return;
+	if (st.st_size > 0 && (fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)) >= 0) {
+		(void)!pread(fd, &last, 1, st.st_size - 1);
+		close(fd);
+	}
+	a->torn = last != '\n';
 	(void)snprintf(head, sizeof head, "%s.head", path);
 	if ((a->head = open(head, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640)) < 0)
 		log_say("warning: the audit log is not joined to that of other processes: %s: %s", head, strerror(errno));
@@ -52,7 +61,7 @@ void audit_open(struct audit *a, const char *path, const char *mode, const char 
 	if (a->fd < 0)
 		log_say("warning: no audit log: %s: %s", path, strerror(errno));
 	else
-		open_head(a, path);
+		open_rest(a, path);
 }
 
 static void add(struct audit_line *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -145,15 +154,25 @@ void audit_layers(struct audit_line *l, const char *name, uint32_t layers)
 	audit_text(l, name, text);
 }
 
+static long microseconds(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (long)(t.tv_sec * 1000000 + t.tv_nsec / 1000);
+}
+
 static int lock_head(struct audit *a)
 {
-	const struct timespec ms = { 0, 1000000 };
+	const struct timespec pause = { 0, PAUSE_NS };
 
 	while (a->head >= 0 && flock(a->head, LOCK_EX | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK || a->patience == 0)
+		long begin = microseconds();
+
+		if (errno != EWOULDBLOCK || a->patience <= 0)
 			return 0;
-		a->patience--;
-		(void)nanosleep(&ms, NULL);
+		(void)nanosleep(&pause, NULL);
+		a->patience -= microseconds() - begin;
 	}
 	return a->head >= 0;
 }

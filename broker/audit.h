@@ -26,8 +26,8 @@ struct audit {
 	char last[65];      /* hash of the last record of this process, or "" */
 	unsigned long seq;  /* records written */
 	unsigned long lost; /* records that could not be written */
-	unsigned patience;  /* milliseconds left for waiting */
-	int torn;           /* the last one was written in part */
+	long patience;      /* microseconds left for waiting */
+	int torn;           /* the last line of the log was written in part */
 };
 
 /* One record under construction.  Fields that do not fit are dropped, and the record says so. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (cli): narlock audit: read, filter, sum up and verify the audit log. */
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -49,7 +50,7 @@ struct filter {
 struct audit_args {
 	enum action action;
 	struct filter filter;
-	const char *anchors;
+	const char *anchors, *log; /* LOG: that of LOG.head */
 	char **files;
 	int count;
 };
@@ -196,57 +197,133 @@ tell(void *owner, enum auditchain_level level, const char *file, uint64_t line, 
 		printf("%-8s %s\n", words[level], what);
 }
 
-/* LOG.head: the newest record of all.  Read before the log, which may grow meanwhile. */
-static void
+/* Is this the log that brokers write to now, by its name: no standard input, no log.1, no log-20261122? */
+static int
+is_live(const char *log)
+{
+	size_t n = strlen(log), end = n;
+
+	while (end > 0 && strchr("0123456789", log[end - 1]) != NULL)
+		end--;
+	return strcmp(log, "-") != 0 && (end == n || end == 0 || strchr(".-", log[end - 1]) == NULL);
+}
+
+/* Is there a file beside LOG to which it could have been rotated: log.1, log.2.gz, log-20261122? */
+static int
+was_rotated(const char *log)
+{
+	const char *slash = strrchr(log, '/'), *name = slash != NULL ? slash + 1 : log;
+	char directory[LIMIT_PATH];
+	size_t n = strlen(name);
+	struct dirent *entry;
+	int found = 0;
+	DIR *d;
+
+	(void)snprintf(directory, sizeof directory, "%.*s", slash != NULL ? (int)(name - log) : 1,
+	    slash != NULL ? log : ".");
+	if ((d = opendir(directory)) == NULL)
+		return 1; /* nobody can say */
+	while (!found && (entry = readdir(d)) != NULL)
+		found = strncmp(entry->d_name, name, n) == 0 && strchr(".-", entry->d_name[n]) != NULL &&
+		    strspn(entry->d_name + n + (entry->d_name[n] != '\0'), "0123456789") > 0;
+	(void)closedir(d);
+	return found;
+}
+
+/* LOG.head: the newest record of all.  Read before the log, which may grow meanwhile.  0, or why not. */
+static int
 read_head(const char *log, char head[AUDITCHAIN_HASH + 1])
 {
 	char path[LIMIT_PATH + 32];
+	int error = EINVAL;
 	FILE *f;
 
-	head[0] = '\0';
+	memset(head, 0, AUDITCHAIN_HASH + 1);
 	(void)snprintf(path, sizeof path, "%s.head", log);
 	if ((f = fopen(path, "re")) == NULL)
-		return;
+		return errno;
 	if (fread(head, 1, AUDITCHAIN_HASH, f) != AUDITCHAIN_HASH ||
 	    strspn(head, "0123456789abcdef") != AUDITCHAIN_HASH)
 		head[0] = '\0';
+	else
+		error = 0;
 	(void)fclose(f);
+	return error;
 }
+
+/* The ends of the chain, of which no record can tell that something was cut off.  ERROR: read_head's. */
+static void
+check_ends(struct auditchain *c, const struct audit_args *a, const char *head, int error, struct verdict *v)
+{
+	const char *log = a->log;
+
+	if (head[0] != '\0' && !auditchain_has(c, head))
+		tell(v, AUDITCHAIN_CHANGED, log, 0,
+		    "the newest record that LOG.head knows is not there: the last records were "
+		    "removed or changed");
+	else if (head[0] == '\0' && error != EACCES && is_live(log) && auditchain_joined(c))
+		tell(v, AUDITCHAIN_CHANGED, log, 0,
+		    "LOG.head, which these records were joined by, is not there or was changed (of a copy: copy it, "
+		    "too)");
+	else if (head[0] == '\0')
+		tell(v, AUDITCHAIN_NOTE, log, 0,
+		    "LOG.head cannot be read: whether the last records were removed is not known");
+	if (auditchain_middle(c) && a->count == 1 && is_live(log) && !was_rotated(log))
+		tell(v, AUDITCHAIN_CHANGED, log, 0,
+		    "it does not begin with the first record, and there is no older file beside it: the first records "
+		    "were removed");
+}
+
+struct anchors {
+	uint64_t seen, missing; /* lines with one; those whose record is not in these files */
+	int newest_missing;
+};
 
 /* A line "...narlock-anchor TIME ... head=HASH ...". */
 static void
-check_anchor(struct auditchain *c, const char *line, uint64_t number, struct verdict *v, const char *file)
+check_anchor(struct auditchain *c, const char *line, uint64_t number, struct anchors *all, struct verdict *v,
+    const char *file)
 {
 	const char *at = strstr(line, "narlock-anchor "), *head = at != NULL ? strstr(at, " head=") : NULL;
-	char hash[AUDITCHAIN_HASH + 1], what[160];
-	enum auditchain_level level;
+	char hash[AUDITCHAIN_HASH + 1];
 
 	if (head == NULL || strspn(head + 6, "0123456789abcdef") != AUDITCHAIN_HASH)
 		return;
 	memcpy(hash, head + 6, AUDITCHAIN_HASH);
 	hash[AUDITCHAIN_HASH] = '\0';
-	if (auditchain_has(c, hash))
+	all->seen++;
+	if (!(all->newest_missing = !auditchain_has(c, hash)))
 		return;
-	/* An anchor from before these files proves nothing about them. */
-	level = strncmp(at + 15, auditchain_first(c), 19) < 0 ? AUDITCHAIN_NOTE : AUDITCHAIN_CHANGED;
-	(void)snprintf(what, sizeof what,
-	    level == AUDITCHAIN_NOTE ? "this anchor is older than the first record of these files" :
-	    "the record of this anchor is not there any more");
-	tell(v, level, file, number, what);
+	all->missing++;
+	/* One from before these files proves nothing about them, unless these claim to begin with the first record. */
+	if (strncmp(at + 15, auditchain_first(c), 19) < 0 && auditchain_middle(c))
+		tell(v, AUDITCHAIN_NOTE, file, number,
+		    "this anchor is older than the first record of these files");
+	else
+		tell(v, AUDITCHAIN_CHANGED, file, number, "the record of this anchor is not there any more");
 }
 
 static int
 check_anchors(struct auditchain *c, const char *path, struct verdict *v)
 {
 	FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+	struct anchors all = { 0, 0, 0 };
 	char line[1024];
 
 	if (f == NULL)
 		return -1;
 	for (uint64_t n = 1; fgets(line, sizeof line, f) != NULL; n++)
-		check_anchor(c, line, n, v, path);
+		check_anchor(c, line, n, &all, v, path);
 	if (f != stdin)
 		(void)fclose(f);
+	if (all.seen == 0)
+		tell(v, AUDITCHAIN_LOST, path, 0, "there is no anchor in what --anchors names: nothing was compared");
+	else if (all.newest_missing)
+		tell(v, AUDITCHAIN_LOST, path, 0,
+		    "not even the newest anchor is in these files: give those before them, too, or they are others");
+	else if (!v->quiet)
+		printf("anchors: %llu, of which %llu are of records before these files or not there\n",
+		    (unsigned long long)all.seen, (unsigned long long)all.missing);
 	return 0;
 }
 
@@ -344,24 +421,17 @@ verify(const struct audit_args *a)
 {
 	struct verdict v = { .quiet = a->action == ANCHOR };
 	struct pass p = { .a = a, .chain = auditchain_new(tell, &v) };
-	const char *log = a->files[a->count - 1];
+	const char *log = a->log;
 	char head[AUDITCHAIN_HASH + 1];
 	struct err e;
-	int code = CLI_OTHER;
+	int code = CLI_OTHER, error = read_head(log, head);
 
-	read_head(log, head);
 	if (p.chain == NULL || crypto_init(&e) < 0 || (code = take_files(&p)) != CLI_OK) {
 		auditchain_free(p.chain);
 		return code;
 	}
 	auditchain_end(p.chain);
-	if (head[0] != '\0' && !auditchain_has(p.chain, head))
-		tell(&v, AUDITCHAIN_CHANGED, log, 0,
-		    "the newest record that LOG.head knows is not there: the last records were "
-		    "removed or changed");
-	else if (head[0] == '\0')
-		tell(&v, AUDITCHAIN_NOTE, log, 0,
-		    "LOG.head cannot be read: whether the last records were removed is not known");
+	check_ends(p.chain, a, head, error, &v);
 	if (a->anchors != NULL && check_anchors(p.chain, a->anchors, &v) != 0) {
 		fprintf(stderr, "narlock: %s: %s\n", a->anchors, strerror(errno));
 		code = CLI_OTHER;
@@ -425,8 +495,10 @@ default_files(struct audit_args *a)
 	(void)snprintf(rotated, sizeof rotated, "%s.1", log);
 	if (access(rotated, R_OK) == 0)
 		files[a->count++] = rotated;
-	files[a->count++] = log;
+	if (a->count == 0 || access(log, F_OK) == 0 || errno != ENOENT) /* else: rotated, and nothing new since */
+		files[a->count++] = log;
 	a->files = files;
+	a->log = log;
 	return 0;
 }
 
@@ -477,7 +549,9 @@ audit_main(int argc, char **argv)
 		return usage();
 	a.files = argv + optind;
 	a.count = argc - optind;
-	if (a.count == 0 && default_files(&a) != 0)
+	if (a.count > 0)
+		a.log = a.files[a.count - 1];
+	else if (default_files(&a) != 0)
 		return CLI_OTHER;
 	code = run(&a);
 	return fflush(stdout) == 0 ? code : CLI_OTHER;

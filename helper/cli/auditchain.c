@@ -53,7 +53,7 @@ struct auditchain {
 	struct pending *pending;
 	size_t pending_count, pending_room;
 	const char *names[UINT8_MAX];
-	uint64_t unchained, unjoined;
+	uint64_t unjoined;
 	uint8_t any_joined;  /* a joined record was seen */
 	uint8_t middle;      /* the first of them joins one before these files */
 	char first[32];      /* time of the first record */
@@ -228,6 +228,18 @@ auditchain_first(const struct auditchain *c)
 	return c->first;
 }
 
+int
+auditchain_middle(const struct auditchain *c)
+{
+	return c->middle;
+}
+
+int
+auditchain_joined(const struct auditchain *c)
+{
+	return c->any_joined;
+}
+
 size_t
 auditchain_count(const struct auditchain *c)
 {
@@ -261,7 +273,7 @@ older(const struct auditchain *c, const char *id)
 {
 	const char *dash = strrchr(id, '-');
 
-	return dash == NULL || strtoll(dash + 1, NULL, 10) < seconds(c->first);
+	return dash == NULL || strtoll(dash + 1, NULL, 10) <= seconds(c->first);
 }
 
 struct parts {
@@ -436,6 +448,8 @@ auditchain_line(struct auditchain *c, const char *line, size_t len, int complete
 	uint32_t session;
 
 	c->line++;
+	if (len == 0 && complete) /* two processes ended a torn line */
+		return 0;
 	if (l->count == 0 || !complete) {
 		no_record(c, why, complete);
 		return 0;
@@ -446,10 +460,8 @@ auditchain_line(struct auditchain *c, const char *line, size_t len, int complete
 			say(c, AUDITCHAIN_NOTE, c->file, c->line,
 			    "the stock substituter was run, by the word of the wrapper (without a "
 			    "chain; syslog has it, too)");
-		else if (c->count > 0)
-			say(c, AUDITCHAIN_CHANGED, c->file, c->line, "a record without a chain: inserted");
 		else
-			c->unchained++;
+			say(c, AUDITCHAIN_CHANGED, c->file, c->line, "a record without a chain: inserted");
 		return 0;
 	}
 	if (c->first[0] == '\0' && when.at != NULL)
@@ -497,9 +509,9 @@ check_pending(struct auditchain *c, const struct pending *p)
 	uint32_t other = c->records[target].joined_by;
 
 	if (was_killed(c, other) || was_killed(c, p->from))
-		say(c, AUDITCHAIN_NOTE, from->file, from->line,
+		say(c, AUDITCHAIN_LOST, from->file, from->line,
 		    "it follows the same record as line %u: a process was killed while "
-		    "it wrote", c->records[other].line);
+		    "it wrote, or one of them was inserted", c->records[other].line);
 	else
 		say(c, AUDITCHAIN_CHANGED, from->file, from->line,
 		    "it follows the same record as line %u: one of them was inserted",
@@ -522,8 +534,4 @@ auditchain_end(struct auditchain *c)
 		say(c, AUDITCHAIN_NOTE, 0, 0,
 		    "%llu records are chained in their process only (LOG.head was locked or not there)",
 		    (unsigned long long)c->unjoined);
-	if (c->unchained > 0)
-		say(c, AUDITCHAIN_NOTE, 0, 0,
-		    "%llu records at the beginning have no chain (an older narlock)",
-		    (unsigned long long)c->unchained);
 }

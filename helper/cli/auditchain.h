@@ -47,6 +47,12 @@ int auditchain_has(const struct auditchain *c, const char *hash);
 /* auditchain_first(c): the time of the first record, "" when there is none. */
 const char *auditchain_first(const struct auditchain *c);
 
+/* auditchain_middle(c): the first joined record goes on from one before these files. */
+int auditchain_middle(const struct auditchain *c);
+
+/* auditchain_joined(c): there is a joined record, so that there was a LOG.head. */
+int auditchain_joined(const struct auditchain *c);
+
 /* auditchain_end(c): there are no more: tell what only shows now. */
 void auditchain_end(struct auditchain *c);
 

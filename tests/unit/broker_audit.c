@@ -370,7 +370,7 @@ static void nobody_waits_for_a_lock_that_is_kept(void **state)
 	for (int i = 0; i < 100; i++)
 		audit_event(&a, "two", "", "");
 	assert_true(now_ms() - begin < 200); /* not 100 times 10 ms */
-	assert_int_equal(a.patience, 0);
+	assert_true(a.patience <= 0);
 	assert_int_equal(flock(other.head, LOCK_UN), 0);
 	assert_int_equal(lines(), 101);
 	(void)line_hash(0, first);

@@ -216,8 +216,13 @@ reordered_and_inserted(void **state)
 	VERIFY(0, 1, 2, 3, 4, 10, 5, 6, 7, 8, 9);
 	expect(AUDITCHAIN_NOTE, "one:6 the stock substituter was run");
 	(void)snprintf(forged, sizeof forged, "{\"time\":\"2026-11-22T00:00:00.000Z\",\"event\":\"x\"}");
-	VERIFY(10, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9); /* an older narlock wrote it */
-	expect(AUDITCHAIN_NOTE, "1 records at the beginning have no chain");
+	VERIFY(10, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9);
+	expect(AUDITCHAIN_CHANGED, "one:1 a record without a chain: inserted");
+	/* A session of one record, chained to a true one: the only other way to that is a kill at the wrong moment. */
+	(void)snprintf(forged, sizeof forged, "{\"time\":\"2026-11-22T00:00:00.000Z\",\"session\":\"7-4000000000.000001\",\"event\":\"x\","
+	    "\"seq\":1,\"prev\":\"\",%s", strstr(lines[5], "\"join\""));
+	VERIFY(0, 1, 2, 3, 4, 10, 5, 6, 7, 8, 9);
+	expect(AUDITCHAIN_LOST, "or one of them was inserted");
 }
 
 static void
@@ -257,6 +262,30 @@ torn(void **state)
 	    "1 one:11 the last line is torn: a record was not written to its end\n");
 }
 
+/* Whoever comes next does not go on in the line that was not ended; nor does it hurt when two of them end it. */
+static void
+after_a_torn_line(void **state)
+{
+	struct audit a[2];
+	int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(write(fd, lines[0], 30), 30);
+	close(fd);
+	for (int i = 0; i < 2; i++)
+		audit_open(&a[i], path, "query", "");
+	for (int i = 0; i < 2; i++) {
+		(void)snprintf(a[i].session, sizeof a[i].session, "%d-4000000000.000002", i);
+		audit_event(&a[i], "next", "", "");
+		close(a[i].fd);
+		close(a[i].head);
+	}
+	read_lines();
+	assert_int_equal(count, 14);
+	VERIFY(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13);
+	assert_string_equal(findings, "1 one:11 a torn line: a record was not written to its end\n");
+}
+
 /* LOG.head was not written any more: the next record follows the same one. */
 static void
 killed_between_record_and_head(void **state)
@@ -282,7 +311,7 @@ killed_between_record_and_head(void **state)
 	read_lines();
 	assert_int_equal(count, 13);
 	VERIFY(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12);
-	expect(AUDITCHAIN_NOTE, "a process was killed while it wrote");
+	expect(AUDITCHAIN_LOST, "a process was killed while it wrote");
 	/* A head that was put back by hand. */
 	assert_int_equal(truncate(head_path, 0), 0);
 	audit_open(&a, path, "query", "");
@@ -344,6 +373,7 @@ main(void)
 		CASE(reordered_and_inserted),
 		CASE(middle_of_the_story),
 		CASE(torn),
+		CASE(after_a_torn_line),
 		CASE(killed_between_record_and_head),
 		cmocka_unit_test(strict_lines),
 	};

@@ -24,7 +24,7 @@ status() { "$@" >"$work/out" 2>"$work/err"; echo $?; }
 log=$work/audit.log
 join= first= second=
 record() { # SESSION PREV FIELDS...: appends; its hash in $hash
-	line="{\"time\":\"2026-11-2$4T10:00:00.000Z\",\"session\":\"$1-4000000000.000001\",\"mode\":\"query\",$5,\"seq\":$3,\"prev\":\"$2\",\"join\":\"$join\"}"
+	line="{\"time\":\"2026-11-2$4T10:00:00.000Z\",\"session\":\"$1-1000000000.000001\",\"mode\":\"query\",$5,\"seq\":$3,\"prev\":\"$2\",\"join\":\"$join\"}"
 	printf '%s\n' "$line" >>"$log"
 	join=$(printf %s "$line" | sha256sum | cut -c1-64)
 	printf %s "$join" >"$log.head"
@@ -55,6 +55,14 @@ rm "$log"; join=
 record 1 "" 1 1 '"event":"have"'
 check "a log that was made anew is right in itself" 0 "$(status "$narlock" audit --verify "$log")"
 check "but not by the anchors" 2 "$(status "$narlock" audit --verify --anchors "$work/anchors" "$log")"
+rm "$log"; join=
+sed 's/2026-11-2./2027-01-01/' <<EOF >"$log"
+$(record 1 "" 1 1 '"event":"have"'; cat "$log")
+EOF
+sha256sum <"$log" >/dev/null; head -n 1 "$log" | tr -d '\n' | sha256sum | cut -c1-64 | tr -d '\n' >"$log.head"
+check "nor by them when all of it is dated after them" "0 2" "$(status "$narlock" audit --verify "$log") $(
+	status "$narlock" audit --verify --anchors "$work/anchors" "$log")"
+check "a comparison with nothing is none" "1 1" "$(status "$narlock" audit --verify --anchors /dev/null "$log") $(grep -c 'nothing was compared' "$work/out")"
 
 cp "$work/good" "$log"; cp "$work/good.head" "$log.head"
 sed -i 2d "$log"
@@ -63,6 +71,22 @@ cp "$work/good" "$log"
 sed -i '$d' "$log"
 check "the last record removed" "2 1" "$(status "$narlock" audit --verify "$log") $(grep -c 'LOG.head' "$work/out")"
 cp "$work/good" "$log"
+sed -i 1d "$log"
+check "the first record removed" "2 1" "$(status "$narlock" audit --verify "$log") $(grep -c '^CHANGED.*the first records were removed' "$work/out")"
+: >"$log.2.gz"
+check "or it is in an older file" "0 1" "$(status "$narlock" audit --verify "$log") $(grep -c '^note.*goes on from a record before these files' "$work/out")"
+rm "$log.2.gz"
+cp "$work/good" "$log"
+rm "$log.head"
+check "LOG.head removed" "2 1" "$(status "$narlock" audit --verify "$log") $(grep -c '^CHANGED.*LOG.head' "$work/out")"
+cp "$work/good.head" "$log.head"
+head -n 1 "$log" | sed 's/x-hello/x-jello/' >"$log.x" && cat "$log.x" >>"$log" && rm "$log.x"
+check "a record inserted" 2 "$(status "$narlock" audit --verify "$log")"
+cp "$work/good" "$log"
+mv "$log" "$log.1"
+check "rotated, and nothing new since" "0 complete: 3 records" "$(NARLOCK_CONF=$work/conf status "$narlock" audit --verify) $(cat "$work/out")"
+check "the rotated one alone" 0 "$(status "$narlock" audit --verify "$log.1")"
+mv "$log.1" "$log"
 printf '{"time":"2026' >>"$log"
 check "a torn line" "1 1" "$(status "$narlock" audit --verify "$log") $(grep -c 'audit.log:4: the last line is torn' "$work/out")"
 head -c 100000 /dev/urandom >"$log"
