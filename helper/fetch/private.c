@@ -78,8 +78,8 @@ private_list(const char *text)
 int
 private_name(const char *host)
 {
-	static const char *const local[] = { ".localhost", ".local", ".lan", ".internal", ".intranet", ".home.arpa",
-		".test" };
+	static const char *const local[] = { ".localhost", ".localdomain", ".local", ".lan", ".home", ".corp", ".private",
+		".internal", ".intranet", ".home.arpa", ".test" };
 	char name[256];
 	size_t len = strlen(host);
 	struct in6_addr any;

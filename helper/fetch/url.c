@@ -91,11 +91,25 @@ parse_port(struct url *u, const char *text, size_t len, struct err *e)
 	return 0;
 }
 
+/* 127.1, 2130706433, 0x7f.1, 0177.0.0.01: libcurl, resolvers and proxies read as an address what ends in a number. */
+static int
+ends_in_number(const char *host)
+{
+	size_t n = strlen(host), start, digits;
+
+	n -= host[n - 1] == '.'; /* the root's */
+	for (start = n; start > 0 && host[start - 1] != '.'; start--)
+		;
+	digits = strspn(host + start, "0123456789");
+	if (host[start] == '0' && host[start + 1] == 'x')
+		digits = 2 + strspn(host + start + 2, "0123456789abcdef");
+	return n > start && start + digits == n;
+}
+
 static int
 parse_name(struct url *u, const char *text, size_t len, struct err *e)
 {
 	struct in_addr v4;
-	int digits = 1;
 
 	if (len == 0 || len > LIMIT_HOST)
 		return err_set(e, "the URL has no host or one that is too long");
@@ -104,7 +118,6 @@ parse_name(struct url *u, const char *text, size_t len, struct err *e)
 
 		if (!isalnum((unsigned char)c) && c != '.' && c != '-' && c != '_')
 			return err_set(e, "the host in the URL has a character that no host name has");
-		digits &= isdigit((unsigned char)c) || c == '.';
 		u->host[i] = (char)tolower((unsigned char)c);
 	}
 	u->host[len] = '\0';
@@ -112,7 +125,7 @@ parse_name(struct url *u, const char *text, size_t len, struct err *e)
 		return err_set(e, "the host in the URL begins badly");
 	if (inet_pton(AF_INET, u->host, &v4) == 1)
 		u->numeric = 4;
-	else if (digits) /* 127.1, 2130706433: libcurl and resolvers read those as addresses, so nobody may */
+	else if (ends_in_number(u->host))
 		return err_set(e, "the address in the URL is not in the form a.b.c.d");
 	return 0;
 }

@@ -575,7 +575,7 @@ private_places(void **state)
 	assert_false(private_list("[2001:db8::1],1.1.1.1"));
 	assert_false(private_list(""));
 	assert_true(private_name("cache"));
-	assert_true(private_name("cache.lan"));
+	assert_true(private_name("cache.lan") && private_name("a.localdomain") && private_name("cache.home.") && private_name("x.corp"));
 	assert_true(private_name("a.b.local"));
 	assert_true(private_name("a.localhost."));
 	assert_false(private_name("cache.example.org"));

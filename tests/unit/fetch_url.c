@@ -59,6 +59,8 @@ refuses(void **state)
 		"http://\xc3\xa4.example/", "http://a:0/", "http://a:65536/", "http://a:99999999999999999999/", "http://a:8o/",
 		"http://a:-1/", "http://[::1/", "http://[::1]x/", "http://[1.2.3.4]/", "http://[]/", "http://[::1%25lo]/",
 		"http://127.1/", "http://2130706433/", "http://0177.0.0.1/", "http://1.2.3.4.5/", "http://1.2.3.256/",
+		"http://127.0.0.1./", "http://0x7f.1/", "http://0x7f.1./", "http://0X7F000001/", "http://0x7f.0.0.0x1/", "http://0x/",
+		"http://a.0x/", "http://a.1:80/", "http://127.0.0.0x1/",
 		"http://a%00b/", "http://u%0d%0a:p@h/", "http://u%zz@h/", "http://u%4", "http://u%4@h/", "http://-a/", "http://.a/",
 		"http://a\\@b/", "http://a/<x>", "http://a|b/", "http://u%3ax:p@h/" };
 
