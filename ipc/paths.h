@@ -18,6 +18,8 @@
 #endif
 
 #define PATH_BROKER NARLOCK_LIBEXECDIR "/broker"
+/* What guix-daemon's GUIX= names. */
+#define PATH_GUIX NARLOCK_LIBEXECDIR "/guix"
 /* Where policy/systemd puts the sockets of helpers: fetch.socket, resolve.socket. */
 #define PATH_SOCKETS "/run/narlock"
 #define PATH_CONF NARLOCK_SYSCONFDIR "/narlock/narlock.conf"

@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "broker/conf.h"
@@ -103,10 +105,43 @@ static void check_private(const struct place *p, const char *name, struct report
 	struct stat st;
 
 	(void)snprintf(path, sizeof path, "%s/%s", p->conf.state_directory, name);
+	if (stat(path, &st) == 0 && st.st_uid != p->owner.daemon) {
+		report_say(r, FINDING_UNSAFE, "%s: belongs to uid %u (chown it to uid %u, which guix-daemon runs as)", path,
+		    (unsigned)st.st_uid, (unsigned)p->owner.daemon);
+		return;
+	}
 	if (stat(path, &st) == 0 && (st.st_mode & 077) != 0)
 		report_say(r, FINDING_DEGRADED, "%s: mode %04o: others can look into it (chmod 700)", path,
 		    (unsigned)st.st_mode & 07777);
 	check_path(p, path, FINDING_NOTE, r);
+}
+
+/* Bytes that must be free where the audit log is, and where nars wait: below that something will go wrong soon. */
+#define LOG_FREE (1u << 20)
+#define SPOOL_FREE (64u << 20)
+
+static void check_space(const char *path, unsigned long long least, const char *advice, struct report *r)
+{
+	struct statvfs v;
+	unsigned long long bytes;
+
+	if (path[0] == '\0' || statvfs(path, &v) < 0)
+		return; /* what is not there was told before */
+	bytes = (unsigned long long)v.f_bavail * v.f_frsize;
+	if (bytes < least)
+		report_say(r, FINDING_DEGRADED, "%s: %llu KiB are free there: %s", path, bytes >> 10, advice);
+}
+
+static void check_spaces(const struct place *p, struct report *r)
+{
+	char path[LIMIT_PATH + 32];
+
+	check_space(p->conf.audit_log, LOG_FREE, "records get lost; make room, or set audit-log", r);
+	(void)snprintf(path, sizeof path, "%s/spool", p->conf.state_directory);
+	if (p->conf.spool_directory[0] != '\0')
+		(void)snprintf(path, sizeof path, "%s", p->conf.spool_directory);
+	check_space(path, SPOOL_FREE, "nars that are too large for memory cannot wait there; make room, or set spool-directory",
+	    r);
 }
 
 static void check_files(const struct place *p, struct report *r)
@@ -136,6 +171,7 @@ static void check_files(const struct place *p, struct report *r)
 		check_path(p, path, FINDING_NOTE, r);
 	}
 	check_path(p, p->conf.ca_bundle, FINDING_DEGRADED, r);
+	check_spaces(p, r);
 }
 
 static void read_lsm(char *text, size_t size)
@@ -178,6 +214,27 @@ static void become_daemon(const struct place *p, struct report *r)
 		    (unsigned)uid);
 }
 
+/* A daemon that is not root: does systemd start fetcher and resolver, and can it? */
+static void check_units(const struct place *p, struct report *r)
+{
+	const char *dir = strcmp(p->conf.helper_sockets, CONF_AUTO) == 0 ? PATH_SOCKETS : p->conf.helper_sockets;
+	static const char *const names[] = { "fetch", "resolve" };
+	char path[LIMIT_PATH + 32];
+	unsigned there = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		(void)snprintf(path, sizeof path, "%s/%s.socket", dir, names[i]);
+		there += dir[0] != '\0' && access(path, F_OK) == 0;
+	}
+	if (there == 2 && getpwnam(NARLOCK_HELPER_USER) == NULL)
+		report_say(r, FINDING_UNSAFE, "there is no user '%s': systemd cannot start fetcher and resolver (systemd-sysusers, "
+		    "or useradd --system %s)", NARLOCK_HELPER_USER, NARLOCK_HELPER_USER);
+	else if (there < 2 && dir[0] != '\0' && (there == 1 || access("/run/systemd/system", F_OK) == 0))
+		report_say(r, FINDING_DEGRADED, "%s of fetch.socket and resolve.socket is in %s: systemctl enable --now "
+		    "narlock-fetch.socket narlock-resolve.socket gives fetcher and resolver another user than the daemon's",
+		    there == 1 ? "one" : "none", dir);
+}
+
 static void check_sandbox(const struct place *p, struct report *r)
 {
 	struct probe_identity id = { .hidden = { p->store, p->state } };
@@ -201,6 +258,8 @@ static void check_sandbox(const struct place *p, struct report *r)
 		    id.gid);
 	else
 		report_say(r, FINDING_NOTE, "not root: the helpers' layers are tried in a user namespace");
+	if (!id.root)
+		check_units(p, r);
 	probe_all(&id, r);
 }
 
@@ -255,6 +314,7 @@ int doctor_main(int argc, char **argv)
 	    && snprintf(options, sizeof options, "substitute-urls=%s\n", urls) >= (int)sizeof options)
 		return CLI_UNSAFE;
 	report_section(&report, "broker (--self-check)");
+	selfcheck_wrapper(PATH_GUIX, &report);
 	selfcheck_run(PATH_BROKER, urls != NULL ? options : NULL, trace, &report);
 	return report_end(&report) == 0 ? codes[report.worst] : CLI_UNSAFE;
 }

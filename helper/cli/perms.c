@@ -12,12 +12,15 @@ int perms_inode(const struct stat *st, struct perms_owner owner, bool is_parent,
 	bool always = S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX) != 0, sticky = is_parent && always;
 
 	if (st->st_uid != 0 && st->st_uid != owner.daemon)
-		return err_set(e, "belongs to uid %u", (unsigned)st->st_uid);
+		return owner.daemon == 0
+		    ? err_set(e, "belongs to uid %u (chown it to root)", (unsigned)st->st_uid)
+		    : err_set(e, "belongs to uid %u (chown it to root, or to uid %u, which guix-daemon runs as)",
+		    (unsigned)st->st_uid, (unsigned)owner.daemon);
 	if ((st->st_mode & S_IWOTH) != 0 && !sticky)
-		return err_set(e, "can be written by everybody");
+		return err_set(e, "can be written by everybody (chmod o-w)");
 	if ((st->st_mode & S_IWGRP) != 0 && st->st_gid != 0 && !sticky &&
 	    !(always && st->st_gid == owner.builders))
-		return err_set(e, "can be written by group %u", (unsigned)st->st_gid);
+		return err_set(e, "can be written by group %u (chmod g-w)", (unsigned)st->st_gid);
 	return 0;
 }
 

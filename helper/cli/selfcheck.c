@@ -17,12 +17,32 @@
 #define PATIENCE 120
 #define LINE_SIZE 1024
 #define MAX_LINES 256
+/* A program that could not be run: this, and errno on top.  None of ours ends with so much. */
+#define NO_EXEC 100
+/* What libexec/narlock/guix ends with when it could not run the broker. */
+#define WRAPPER_NO_EXEC 127
 
 static bool starts(const char *line, const char *word)
 {
 	size_t n = strlen(word);
 
 	return strncmp(line, word, n) == 0 && (line[n] == ' ' || line[n] == '\0');
+}
+
+/* Is WORD the last one of LINE? */
+static bool ends(const char *line, const char *word)
+{
+	const char *last = strrchr(line, ' ');
+
+	return last != NULL && strcmp(last + 1, word) == 0;
+}
+
+/* "url URL reachable" or "url URL unreachable REASON", where the reason can have any word. */
+static bool is_reachable(const char *line)
+{
+	const char *url = strchr(line, ' '), *word = url != NULL ? strchr(url + 1, ' ') : NULL;
+
+	return word != NULL && strcmp(word + 1, "reachable") == 0;
 }
 
 /* Does LINE have WORD among its words? */
@@ -61,13 +81,13 @@ static enum finding blocks_finding(const char *line)
 enum finding selfcheck_finding(const char *line)
 {
 	if (starts(line, "config"))
-		return has_word(line, "ok") ? FINDING_OK : FINDING_UNSAFE;
+		return ends(line, "ok") ? FINDING_OK : FINDING_UNSAFE;
 	if (starts(line, "acl")) /* no key: no substitutes, but nothing unsafe */
 		return key_count(line) > 0 ? FINDING_OK : FINDING_DEGRADED;
 	if (starts(line, "helper"))
 		return has_word(line, "failed") ? FINDING_UNSAFE : FINDING_OK;
 	if (starts(line, "url"))
-		return has_word(line, "reachable") ? FINDING_OK : FINDING_DEGRADED;
+		return is_reachable(line) ? FINDING_OK : FINDING_DEGRADED;
 	if (starts(line, "blocks"))
 		return blocks_finding(line);
 	if (starts(line, "mode") || starts(line, "broker"))
@@ -88,7 +108,7 @@ static void child(const char *program, const char *options, bool trace, int out)
 		_exit(127);
 	alarm(PATIENCE); /* survives the exec */
 	execl(program, program, "--self-check", "--urls", trace ? "--trace" : (char *)NULL, (char *)NULL);
-	_exit(127);
+	_exit(NO_EXEC + errno);
 }
 
 static bool read_lines(int fd, struct report *r)
@@ -109,13 +129,19 @@ static bool read_lines(int fd, struct report *r)
 	return verdict;
 }
 
+static void cannot_run(const char *program, int error, struct report *r)
+{
+	report_say(r, FINDING_UNSAFE, "%s cannot be run: %s%s", program, strerror(error), error != EACCES ? ""
+	    : " (look at its mode, at mounts with noexec, and for DENIED in the kernel's log: AppArmor)");
+}
+
 static void judge_end(const char *program, int status, bool verdict, struct report *r)
 {
 	if (WIFSIGNALED(status))
 		report_say(r, FINDING_UNSAFE, "%s --self-check was ended by signal %d", program,
 		    WTERMSIG(status));
-	else if (WEXITSTATUS(status) == 127)
-		report_say(r, FINDING_UNSAFE, "%s cannot be run", program);
+	else if (WEXITSTATUS(status) > NO_EXEC)
+		cannot_run(program, WEXITSTATUS(status) - NO_EXEC, r);
 	else if (!verdict)
 		report_say(r, FINDING_UNSAFE, "%s --self-check ended with %d and without a verdict", program,
 		    WEXITSTATUS(status));
@@ -123,6 +149,34 @@ static void judge_end(const char *program, int status, bool verdict, struct repo
 		r->worst = FINDING_DEGRADED;
 	else if (WEXITSTATUS(status) > CLI_DEGRADED)
 		r->worst = FINDING_UNSAFE;
+}
+
+void selfcheck_wrapper(const char *program, struct report *r)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), status = 0;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		(void)dup2(null, STDIN_FILENO);
+		(void)dup2(null, STDOUT_FILENO);
+		(void)dup2(null, STDERR_FILENO);
+		alarm(PATIENCE);
+		execl(program, program, "substitute", "--version", (char *)NULL);
+		_exit(NO_EXEC + errno);
+	}
+	if (null >= 0)
+		close(null);
+	while (pid > 0 && waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return;
+	if (pid < 0)
+		report_say(r, FINDING_UNSAFE, "cannot fork");
+	else if (WIFEXITED(status) && WEXITSTATUS(status) > NO_EXEC && WEXITSTATUS(status) != WRAPPER_NO_EXEC)
+		cannot_run(program, WEXITSTATUS(status) - NO_EXEC, r);
+	else if (status != 0)
+		report_say(r, FINDING_UNSAFE, "%s substitute --version: wait status 0x%x", program, (unsigned)status);
+	else
+		report_say(r, FINDING_OK, "%s leads to the broker", program);
 }
 
 void selfcheck_run(const char *program, const char *options, bool trace, struct report *r)

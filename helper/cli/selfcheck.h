@@ -11,6 +11,10 @@
  * are notes, so that an older doctor can read a newer broker. */
 enum finding selfcheck_finding(const char *line);
 
+/* selfcheck_wrapper(program, r): does PROGRAM, which is to be guix-daemon's GUIX=, lead to the broker?  It is run as the
+ * daemon does, for its version only. */
+void selfcheck_wrapper(const char *program, struct report *r);
+
 /* selfcheck_run(program, options, trace, r): run PROGRAM --self-check --urls (with TRACE also --trace), with
  * _NIX_OPTIONS=OPTIONS (NULL: none),
  * report its lines and its exit code. */

@@ -86,7 +86,7 @@ static void test_chain(void **state)
 
 	assert_int_equal(chmod(path, 0666), 0); /* seen through the link */
 	assert_int_equal(perms_path(link_path, owner, &e), -1);
-	assert_non_null(strstr(e.text, "/file can be written by everybody"));
+	assert_non_null(strstr(e.text, "/file can be written by everybody (chmod o-w)"));
 	assert_int_equal(chmod(path, 0644), 0);
 
 	assert_int_equal(chmod(dir, 0777), 0); /* whoever may rename it may replace it */
@@ -117,6 +117,10 @@ static void test_lines(void **state)
 		{ "url https://ci.guix.gnu.org reachable", FINDING_OK },
 		{ "url https://ci.guix.gnu.org unreachable connection refused", FINDING_DEGRADED },
 		{ "url https://x/unreachable unreachable", FINDING_DEGRADED },
+		{ "url https://x/ unreachable server 1 of 1: it was not reachable a moment ago", FINDING_DEGRADED },
+		{ "url https://x/ unreachable it was not reachable", FINDING_DEGRADED },
+		{ "url", FINDING_DEGRADED },
+		{ "config /etc/narlock/narlock.conf line 3: ok is no number", FINDING_UNSAFE },
 		{ "blocks usable ipfs 127.0.0.1:5001: version 0.30.0", FINDING_OK },
 		{ "blocks note ipfs 127.0.0.1:5001: cannot be reached: usable", FINDING_NOTE },
 		{ "blocks useless gateway example.org: refuses us", FINDING_DEGRADED },
