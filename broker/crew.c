@@ -499,6 +499,9 @@ static void describe_end(const struct broker *b, char *text, size_t size, int st
 		(void)snprintf(text, size, "it was killed by signal %d", WTERMSIG(status));
 	else if (WEXITSTATUS(status) == SPAWN_NO_RIGHTS)
 		(void)snprintf(text, size, "%s", why_no_rights(b->crew.demand.isolation));
+	else if (WEXITSTATUS(status) == SPAWN_NO_EXEC)
+		(void)snprintf(text, size, "its program cannot be executed: look at its mode, at mounts with noexec, and for DENIED in "
+			       "the kernel's log (AppArmor: share/narlock/apparmor)");
 	else
 		(void)snprintf(text, size, "it ended with status %d", WEXITSTATUS(status));
 }

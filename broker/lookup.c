@@ -56,20 +56,35 @@ static void failed(struct broker *b, struct task *t, const char *why)
 }
 
 /* A narinfo that was refused: the admin should know, and why. */
-static void refuse(struct broker *b, struct task *t, const char *why)
+static void record_refused(struct broker *b, const struct task *t, unsigned server, const char *why)
 {
 	char url[2 * LIMIT_URL + 2];
 	struct audit_line l;
 
-	set_reason(t, b, why);
 	if (b->lookups.refused++ >= LIMIT_AUDIT_REFUSED)
 		return;
 	audit_begin(&b->audit, &l, "narinfo-refused");
 	audit_text(&l, "path", t->path);
-	trace_url(url, sizeof url, b->options.urls[t->server], "");
+	trace_url(url, sizeof url, b->options.urls[server], "");
 	audit_text(&l, "narinfo_server", url);
 	audit_text(&l, "reason", why);
 	audit_end(&b->audit, &l);
+}
+
+static void refuse(struct broker *b, struct task *t, const char *why)
+{
+	set_reason(t, b, why);
+	record_refused(b, t, t->server, why);
+}
+
+/* Servers have it, but nobody whom the ACL names has signed it: more often a key that was forgotten than an attack, so the
+ * user is told, once. */
+static void unauthorised(struct broker *b, const struct task *t)
+{
+	record_refused(b, t, t->found.mirrors[0].server, t->stranger);
+	if (b->query != NULL && b->lookups.strangers++ == 0)
+		log_say("%s is not offered: server %u of %u: %s (whose keys are trusted: guix archive --authorize; what was refused: "
+			"narlock audit)", t->path, t->found.mirrors[0].server + 1u, b->options.url_count, t->stranger);
 }
 
 /* Put a narinfo that is (still) unsigned aside: a later server may authorise the same item. */
@@ -125,6 +140,8 @@ static int accept_source(struct broker *b, struct task *t, struct source *s, con
 			keep_mirror(b, t, s);
 	} else if (key == NULL) {
 		set_reason(t, b, why);
+		if (t->found.mirror_count == 0)
+			(void)snprintf(t->stranger, sizeof t->stranger, "%s", why);
 		keep_mirror(b, t, s);
 	} else if (recorded(b, t, &s->ni)) {
 		memcpy(t->found.key, key, sizeof t->found.key);
@@ -157,6 +174,8 @@ static void close_task(struct broker *b, struct task *t, uint32_t ttl)
 	struct found *f = &t->found;
 	unsigned kept = 0;
 
+	if (!t->authorised && f->mirror_count > 0)
+		unauthorised(b, t);
 	for (unsigned i = 0; i < f->mirror_count; i++) {
 		b->lookups.kept -= strlen(f->mirrors[i].text);
 		if (t->authorised && narinfo_equivalent(&f->auth.ni, &f->mirrors[i].ni)) {

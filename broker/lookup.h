@@ -60,6 +60,7 @@ struct task {
 	struct source old;  /* expired cache entry, in case every server fails */
 	uint8_t old_key[32];
 	char reason[LIMIT_REASON + 1]; /* the last thing that went wrong */
+	char stranger[LIMIT_REASON + 1]; /* why the first of the mirrors is not authorised by itself */
 };
 
 struct lookups {
@@ -76,6 +77,7 @@ struct lookups {
 	void (*done)(struct broker *, const char *path, struct found *, const char *reason);
 	uint64_t asked, from_cache, verified, refused, failed; /* counts for the audit log */
 	char failure[LIMIT_REASON + 64]; /* the first question that failed since the counts were reset */
+	unsigned strangers;              /* paths, in all, that servers have, but signed by nobody whom the ACL names */
 };
 
 /* lookup_all(b, paths, count, flags, done): find COUNT paths (checked store paths, NUL-terminated).  DONE is called once

@@ -146,7 +146,7 @@ static void make_directories(struct broker *b, uint32_t uid, uint32_t gid)
 	}
 	if ((b->cache_fd = file_subdir(state, "cache", 0700, &e)) < 0 ||
 	    (b->record_fd = file_subdir(state, "records", 0700, &e)) < 0)
-		log_say("warning: %s/%s", b->conf.state_directory, e.text);
+		log_say("warning: %s: %s", b->conf.state_directory, e.text);
 	b->spool_fd = b->conf.spool_directory[0] != '\0' ? file_subdir(AT_FDCWD, b->conf.spool_directory, 0700, &e)
 							 : file_subdir(state, "spool", 0700, &e);
 	if (b->spool_fd < 0)
