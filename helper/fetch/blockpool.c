@@ -102,7 +102,7 @@ greeting_judge(struct greeting *g, const struct rpc_reply *r)
 	rpc_judge(&j, &s->at, RPC_VERSION, NULL, 0, r);
 	g->state = ENDED;
 	/* One that is busy or breaks off is there; what it is good for will show. */
-	source_judged(f, g->source, j.verdict, j.why);
+	source_replied(f, g->source, &j, r);
 	s->reached = j.verdict != RPC_UNREACHABLE;
 }
 

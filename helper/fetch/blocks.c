@@ -394,7 +394,7 @@ judge(struct blocks *b, struct blockpool_end *end)
 	struct rpc_judgement j;
 
 	rpc_judge(&j, &s->at, RPC_GET, end->ask.ref, end->ask.block_size, &end->reply);
-	source_judged(b->fetch, end->ask.source, j.verdict, j.why);
+	source_replied(b->fetch, end->ask.source, &j, &end->reply);
 	if (end->reply.status != 0)
 		b->origins[a->source].heard = b->fetch->now;
 	answer(b, a, j.verdict == RPC_BUSY && end->reply.status == 0 ? SCHED_BREAKS : outcome_of(j.verdict),
@@ -409,7 +409,7 @@ judge_doubt(struct blocks *b, const struct blockpool_end *end)
 	struct rpc_judgement j;
 
 	rpc_judge(&j, &s->at, RPC_GET, end->ask.ref, end->ask.block_size, &end->reply);
-	source_judged(b->fetch, end->ask.source, j.verdict, j.why);
+	source_replied(b->fetch, end->ask.source, &j, &end->reply);
 	if (a->active && a->id == end->ask.id)
 		answer(b, a, outcome_of(j.verdict), j.retry_ms, j.why);
 	settle(b, doubt_of(b, end->ask.id), j.verdict != RPC_BLOCK);

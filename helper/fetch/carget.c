@@ -10,6 +10,8 @@
 
 /* Of what comes first, for messages: an error in JSON. */
 #define HEAD 512
+/* Kubo's gateway has no other way to say it behind a status of 200. */
+#define GATEWAY_ERROR "[Gateway Error: CAR stream truncated"
 /* A stream wants few system calls. */
 #define STREAM_BUFFER (128L * 1024)
 
@@ -296,7 +298,9 @@ on_body(void *owner, const char *data, size_t n)
 		}
 		c->received += (uint64_t)(at - from);
 		c->pending = rc == 1;
-		if (rc < 0)
+		if (rc < 0 && memmem(data, n, GATEWAY_ERROR, sizeof GATEWAY_ERROR - 1) != NULL)
+			end(c, CARGET_MISSING, "does not have all of it");
+		else if (rc < 0)
 			no_car(c, e.text);
 	}
 	return c->state == CARGET_RUNS ? n : 0;

@@ -84,6 +84,7 @@ struct heal {
 	size_t first, count;
 	struct put_known known[BLOCKCONF_SOURCES];
 	uint64_t paused[BLOCKCONF_SOURCES]; /* until then (milliseconds) */
+	uint8_t refused[BLOCKCONF_SOURCES]; /* it may be read, but lets us put nothing */
 	uint8_t said;
 	struct flight flights[FLIGHTS];
 };
@@ -316,7 +317,7 @@ target(const struct heal *h, int *later)
 
 	*later = 0;
 	for (size_t i = 0; i < b->nsources; i++) {
-		if (b->sources[i].at.kind != RPC_IPFS || !source_usable(h->fetch, i))
+		if (b->sources[i].at.kind != RPC_IPFS || !source_usable(h->fetch, i) || h->refused[i])
 			continue;
 		if (h->paused[i] <= h->fetch->now)
 			return (int)i;
@@ -325,12 +326,15 @@ target(const struct heal *h, int *later)
 	return -1;
 }
 
-/* Is there a daemon at all?  The one that everybody is assumed to have counts when it has answered. */
+/* Is there a daemon at all that takes blocks?  The one that everybody is assumed to have counts when it has
+ * answered. */
 static int
-has_daemon(const struct blockconf *b)
+has_daemon(const struct heal *h)
 {
+	const struct blockconf *b = h->fetch->blocks;
+
 	for (size_t i = 0; i < b->nsources; i++)
-		if (b->sources[i].at.kind == RPC_IPFS && b->sources[i].dead_until != UINT64_MAX &&
+		if (b->sources[i].at.kind == RPC_IPFS && b->sources[i].dead_until != UINT64_MAX && !h->refused[i] &&
 		    (b->said_ipfs || b->sources[i].reached))
 			return 1;
 	return 0;
@@ -477,7 +481,7 @@ heal_end(struct fetch *f, int success)
 	/* By now it is known where names lead. */
 	if (n->active && !f->blocks->seed_private && any_private(f, &n->entry))
 		withdraw(h, n);
-	if (success && n->active && (n->outstanding > 0 || n->unknown) && has_daemon(f->blocks))
+	if (success && n->active && (n->outstanding > 0 || n->unknown) && has_daemon(h))
 		write_down(h, n);
 	n->begun = 0;
 	settle(h, n);
@@ -525,8 +529,9 @@ land(struct flight *l, int again)
 	}
 }
 
+/* CONNECTED: it has answered.  A token that allows only to read is refused then, and good for reading. */
 static void
-failed(struct flight *l, const struct rpc_judgement *j)
+failed(struct flight *l, const struct rpc_judgement *j, int connected)
 {
 	struct heal *h = l->heal;
 	const char *why = j->why != NULL ? j->why : "does not take blocks";
@@ -536,7 +541,9 @@ failed(struct flight *l, const struct rpc_judgement *j)
 		    h->fetch->blocks->sources[l->source].name, why);
 	h->said = 1;
 	h->paused[l->source] = h->fetch->now + (j->retry_ms > 0 ? j->retry_ms : PAUSE_MS);
-	if (j->verdict == RPC_UNREACHABLE)
+	if (j->verdict == RPC_UNREACHABLE && connected)
+		h->refused[l->source] = 1;
+	else if (j->verdict == RPC_UNREACHABLE)
 		source_judged(h->fetch, l->source, j->verdict, why);
 	memset(l->batch.stored, 0, sizeof l->batch.stored);
 	for (unsigned i = 0; i < l->batch.n; i++)
@@ -569,7 +576,7 @@ on_done(void *owner, CURLcode result)
 		return;
 	}
 	if (r == PUT_FAILED) {
-		failed(l, &j);
+		failed(l, &j, reply.connected);
 		return;
 	}
 	source_judged(h->fetch, l->source, RPC_BLOCK, NULL);
@@ -603,7 +610,7 @@ start(struct flight *l)
 	struct err e;
 
 	if (rpc_build(&r, &s->at, ask, hash, h->fetch->blocks->block_ms, l->batch.boundary, &e) != 0) {
-		failed(l, &j);
+		failed(l, &j, 0);
 		return;
 	}
 	l->len = l->total = 0;
@@ -616,7 +623,7 @@ start(struct flight *l)
 	} else if (host == HOST_UNKNOWN) {
 		j.verdict = RPC_UNREACHABLE;
 		j.why = "cannot be found";
-		failed(l, &j);
+		failed(l, &j, 0);
 	}
 }
 
@@ -665,7 +672,7 @@ watch(struct flight *l)
 	if (now < l->moved_ms + STALL_MS)
 		return;
 	transfer_stop(&l->transfer);
-	failed(l, &j);
+	failed(l, &j, 0);
 }
 
 static unsigned

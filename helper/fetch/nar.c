@@ -1164,6 +1164,8 @@ report(struct order *o)
 	o->progress_bytes = o->got;
 	if (o->phase == ASSEMBLING)
 		blocks_where(o->blocks, source, sizeof source);
+	else if (o->transfer.url.host[0] == '\0')
+		return; /* the last of the blocks: where they came from was said */
 	else
 		url_source(&o->transfer.url, source, sizeof source);
 	m.text = wire_str(source);

@@ -148,7 +148,7 @@ judged(struct ask *a, const struct rpc_reply *reply)
 	/* Who knows no manifests may have blocks. */
 	if (j.verdict == RPC_UNREACHABLE && reply->connected && r->question == RPC_NODE)
 		return;
-	source_judged(r->fetch, a->source, j.verdict, j.why);
+	source_replied(r->fetch, a->source, &j, reply);
 	if (j.verdict == RPC_BLOCK && r->found == NULL)
 		r->found = a;
 }

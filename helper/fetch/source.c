@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch): what becomes of a source of blocks after its answers. */
+#include <stdio.h>
 #include <string.h>
 
 #include "helper/common/logline.h"
@@ -26,8 +27,9 @@ liar(struct fetch *f, const struct block_source *s, const char *why)
 	serve_send(f, &m);
 }
 
-void
-source_judged(struct fetch *f, size_t i, enum rpc_verdict verdict, const char *why)
+/* REMEMBER: the next agents shall not try, either. */
+static void
+judged(struct fetch *f, size_t i, enum rpc_verdict verdict, const char *why, int remember)
 {
 	struct block_source *s = &f->blocks->sources[i];
 
@@ -44,11 +46,31 @@ source_judged(struct fetch *f, size_t i, enum rpc_verdict verdict, const char *w
 		if (s->dead_until <= f->now && (f->blocks->said_ipfs || s->at.kind != RPC_IPFS))
 			logline("%s is left alone for a while: %s", s->name, why);
 		s->dead_until = f->now + SCHED_DEAD_MS;
-		if (s->at.socket[0] == '\0') /* a socket costs nothing, and has no origin */
+		if (remember && s->at.socket[0] == '\0') /* a socket costs nothing, and has no origin */
 			state_put(f->state, STATE_SILENT, &s->url, NULL, f->clock, SCHED_DEAD_MS / 1000);
 	} else {
 		s->reached = 1;
 	}
+}
+
+void
+source_judged(struct fetch *f, size_t i, enum rpc_verdict verdict, const char *why)
+{
+	judged(f, i, verdict, why, 1);
+}
+
+void
+source_replied(struct fetch *f, size_t i, const struct rpc_judgement *j, const struct rpc_reply *r)
+{
+	char why[200];
+
+	if (j->verdict != RPC_UNREACHABLE || !r->connected || r->status == 0) {
+		judged(f, i, j->verdict, j->why, 1);
+		return;
+	}
+	(void)snprintf(why, sizeof why, "%s (HTTP %d%s)", j->why, r->status, r->status == 401 || r->status == 403 ?
+	    ": is the authorization in its line of narlock.conf right?" : "");
+	judged(f, i, j->verdict, why, 0);
 }
 
 enum host_state

@@ -14,6 +14,10 @@ int source_usable(const struct fetch *f, size_t i);
  * with one message; RPC_LIE: it is never asked again, and LIAR is sent, once; all others: it has answered. */
 void source_judged(struct fetch *f, size_t i, enum rpc_verdict verdict, const char *why);
 
+/* source_replied(f, i, j, r): the same for the judgement J of the answer R.  Somebody who answers, but not to us or not
+ * such things, is asked again by the next agent: that costs little, and the admin may have mended it by then. */
+void source_replied(struct fetch *f, size_t i, const struct rpc_judgement *j, const struct rpc_reply *r);
+
 /* source_ask(t, s, r, e): put the question R of rpc_build() (which has no body) on its way, as transfer_ask()
  * does. Nothing is kept of R. */
 enum host_state source_ask(struct transfer *t, const struct block_source *s, const struct rpc_request *r,
