@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch): try every source of blocks and every index, for `narlock doctor'. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ struct check {
 	const struct server *index;
 	enum step step;
 	uint8_t waiting;  /* for the address of its host */
+	uint8_t no_put;   /* it lets us put nothing: then only whether it can be asked is tried */
 	uint64_t since;   /* ms */
 	uint8_t block[ERIS_SMALL];
 	struct eris_pair pair;
@@ -85,13 +87,31 @@ is_ipfs(const struct check *c)
 	return c->source != NULL && c->source->at.kind == RPC_IPFS;
 }
 
+/* libcurl's own words have a host in them that is none, and no room for the cause. */
+static void
+socket_text(const struct check *c, char *text, size_t size, const char *why)
+{
+	const char *path = c->source->at.socket;
+	long error = 0;
+
+	(void)curl_easy_getinfo(c->transfer.easy, CURLINFO_OS_ERRNO, &error);
+	if (error == EACCES || error == EPERM)
+		(void)snprintf(text, size, "the user of the helpers may not write to the socket %s: Kubo makes it for its own "
+		    "user only: let that user's group have it (chgrp, chmod g+w)", path);
+	else
+		(void)snprintf(text, size, "no daemon at the socket %s (%.100s): start it (ipfs daemon), correct its `ipfs' line in "
+		    "narlock.conf, or write `ipfs =' to do without", path, error != 0 ? strerror((int)error) : why);
+}
+
 /* No connection: WHY has the host in it. */
 static void
 unreachable(struct check *c, const char *why)
 {
 	char text[LIMIT_REASON * 2];
 
-	if (!is_ipfs(c))
+	if (is_ipfs(c) && c->source->at.socket[0] != '\0')
+		socket_text(c, text, sizeof text, why);
+	else if (!is_ipfs(c))
 		(void)snprintf(text, sizeof text, "cannot be reached (%.120s): correct or remove its `%s' line in "
 		    "narlock.conf", why, key_of(c));
 	else if (!c->fetch->blocks->default_ipfs)
@@ -125,7 +145,7 @@ useless(struct check *c, const char *why)
 	if (c->version[0] != '\0')
 		(void)snprintf(seen, sizeof seen, "version %s, but ", c->version);
 	if (is_ipfs(c) && (status == 401 || status == 403))
-		(void)snprintf(text, sizeof text, "%s%s (HTTP %d): %s, and let it use /api/v0/block and /api/v0/version "
+		(void)snprintf(text, sizeof text, "%s%s (HTTP %d): %s, and let it use /api/v0/block and /api/v0/dag "
 		    "(API.Authorizations)", seen, why, status, c->source->at.authorization[0] != '\0' ?
 		    "correct the secret in its `ipfs' line" : "write the API's secret in its line: `ipfs = ADDRESS Bearer "
 		    "TOKEN'");
@@ -174,11 +194,21 @@ on_body(void *owner, const char *data, size_t n)
 	return n;
 }
 
+static void
+reads_only(struct check *c)
+{
+	char text[LIMIT_REASON];
+
+	(void)snprintf(text, sizeof text, "version %s; gives blocks, but takes none from us (HTTP 403): for missing ones to be put "
+	    "back, let its secret use all of /api/v0/block and /api/v0/dag (API.Authorizations)", c->version);
+	end(c, CHECK_NOTE, text);
+}
+
 /* Which step comes next, after JUDGED (of the steps that are judged). */
 static void
 go_on(struct check *c, const struct rpc_judgement *judged)
 {
-	int kind = (int)c->source->at.kind;
+	int kind = (int)c->source->at.kind, status = c->transfer.answer.status;
 
 	if (c->step == STEP_GET && kind == RPC_BLOCKS) { /* nobody has that block */
 		if (judged->verdict == RPC_MISSING)
@@ -187,7 +217,12 @@ go_on(struct check *c, const struct rpc_judgement *judged)
 			useless(c, judged->why != NULL ? judged->why : "has a block that nobody has");
 		return;
 	}
-	if (judged->verdict != RPC_BLOCK) {
+	if (c->no_put && judged->verdict == RPC_MISSING) {
+		reads_only(c);
+		return;
+	}
+	c->no_put = c->step == STEP_PUT && judged->verdict != RPC_BLOCK && (status == 401 || status == 403);
+	if (judged->verdict != RPC_BLOCK && !c->no_put) {
 		useless(c, judged->why);
 		return;
 	}
@@ -297,7 +332,8 @@ build(struct check *c, struct rpc_request *r, struct transfer_request *t, struct
 
 	if ((c->step == STEP_PUT || (get && s->kind == RPC_BLOCKS)) && make_block(c, boundary, e) != 0)
 		return -1;
-	if (rpc_build(r, s, asks[c->step], get ? c->pair.ref : NULL, c->fetch->settings.stall_ms, boundary, e) != 0)
+	if (rpc_build(r, s, asks[c->step], get ? c->pair.ref : NULL, c->fetch->settings.stall_ms / (c->no_put + 1u), boundary,
+	    e) != 0)
 		return -1;
 	if (c->step == STEP_AGENT)
 		(void)snprintf(r->url, sizeof r->url, "%s/api/v0/id", s->base);
@@ -371,7 +407,7 @@ finish(struct fetch *f)
 			url_source(&c->index->url, host, sizeof host);
 			(void)snprintf(name, sizeof name, "index %s", host);
 		}
-		usable_ones += c->source != NULL && c->status == CHECK_USABLE;
+		usable_ones += c->source != NULL && (c->status == CHECK_USABLE || c->no_put);
 		say(f, c->status, c->source != NULL ? c->source->name : name, c->text);
 		transfer_free(&c->transfer);
 	}

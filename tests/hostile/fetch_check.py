@@ -224,6 +224,11 @@ def a_daemon_that_wants_a_secret():
 @case
 def a_daemon_that_lets_nobody_put():
     d = Daemon(lambda name, h: (403, b"no\n") if name.endswith("/put") else None)
+    found, sums = check(("ipfs", d.address))
+    one(found, NOTE, "version 0.99.0; gives blocks, but takes none", "/api/v0/block")
+    assert "1 of 1" in repr(sums), sums
+    d.close()
+    d = Daemon(lambda name, h: (403, b"no\n") if "block/" in name else None)
     one(check(("ipfs", d.address))[0], USELESS, "version 0.99.0, but refuses us", "/api/v0/block")
     d.close()
     d = Daemon(lambda name, h: (500, b'{"Message":"disk full","Code":0,"Type":"error"}') if name.endswith("/put") else None)
