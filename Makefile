@@ -55,7 +55,7 @@ TRAP := $(POLICIES:%=$(B)/gen/%.trap.c)
 TEXT := $(POLICIES:%=$(B)/gen/%.text.c) $(PUBLISH_POLICIES:%=$(B)/gen/%.text.c)
 
 IPC := $(wildcard ipc/*.c) policy/policy.c policy/landlock.c
-BROKER := $(filter-out broker/main.c broker/guix.c,$(wildcard broker/*.c))
+BROKER := $(filter-out broker/main.c,$(wildcard broker/*.c))
 COMMON_HELPER := $(wildcard helper/common/*.c)
 FETCH := $(filter-out %/main.c,$(wildcard helper/fetch/*.c))
 UNPACK := $(filter-out %/main.c,$(wildcard helper/unpack/*.c))
@@ -74,7 +74,7 @@ PROGRAMS := broker guix fetch unpack resolve narlock narlock-eris narlock-heal n
 TRACED := fetch unpack resolve
 SRC_broker := broker/main.c $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
 LIB_broker := -lgcrypt -lcap -pthread
-SRC_guix := broker/guix.c broker/conf.c broker/file.c ipc/err.c
+SRC_guix := helper/guix/main.c broker/conf.c broker/file.c ipc/err.c
 LIB_guix :=
 SRC_fetch := helper/fetch/main.c $(FETCH) $(IPFS) $(ERIS_CODEC) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
 LIB_fetch := -lcurl -lcrypto -lssl -lsodium

@@ -30,7 +30,7 @@ struct conf {
 		const char *key; /* static */
 		char value[LIMIT_OPTION_VALUE + 1];
 	} options[LIMIT_OPTIONS_PASSED];                  /* lines that only the fetcher understands, in their order */
-	char guix[LIMIT_PATH];     /* the real guix; empty: a usual place.  This and the next are for guix.c */
+	char guix[LIMIT_PATH];     /* the real guix; empty: a usual place.  This and the next are for helper/guix */
 	uint64_t fallback_stock;   /* fallback = none | stock */
 	uint64_t spool_memory;     /* bytes; UINT64_MAX: decided by the free memory */
 	uint64_t stall_seconds, connect_seconds, min_rate;
