@@ -82,51 +82,44 @@ int acl_parse(struct acl *acl, const char *text, size_t len, struct err *e)
 	return rc;
 }
 
-/* The text of CONFDIR/NAME when it is a regular file that nobody else can have written.  *MISSING tells a
- * file that does not exist from one that must not be used. */
-static char *read_trusted(const char *confdir, const char *name, size_t *len, bool *missing, struct err *e)
+/* The text of CONFDIR/NAME when nobody else can have written it. */
+static char *read_trusted(const char *confdir, const char *name, size_t *len, struct err *e)
 {
 	char path[PATH_MAX];
 
-	*missing = false;
-	if (snprintf(path, sizeof path, "%s/%s", confdir, name) >= (int)sizeof path) {
-		(void)err_set(e, "the configuration directory has too long a name");
-		return NULL;
-	}
-	if (file_trusted(AT_FDCWD, path, e) < 0) {
-		*missing = e->code == ENOENT;
-		return NULL;
-	}
-	return file_read(AT_FDCWD, path, LIMIT_ACL, len, e);
+	(void)snprintf(path, sizeof path, "%s/%s", confdir, name);
+	return file_read(AT_FDCWD, path, LIMIT_ACL, FILE_TRUSTED, len, e);
 }
 
-/* The ACL that stock guix makes of this machine's own key; *MISSING when there is no key. */
-static char *from_signing_key(const char *confdir, size_t *len, bool *missing, struct err *e)
+/* The ACL that stock guix makes of this machine's own key. */
+static char *from_signing_key(const char *confdir, size_t *len, struct err *e)
 {
-	char *key = read_trusted(confdir, "signing-key.pub", len, missing, e), *text = NULL;
+	char *key = read_trusted(confdir, "signing-key.pub", len, e), *text = NULL;
 
-	if (key && asprintf(&text, "(acl\n (entry\n  %s  (tag (guix import))))\n", key) < 0)
+	if (key && asprintf(&text, "(acl\n (entry\n  %s  (tag (guix import))))\n", key) < 0) {
+		(void)err_sys(e, ENOMEM, "the ACL");
 		text = NULL;
+	}
 	free(key);
-	if (text)
-		*len = strlen(text);
+	*len = text ? strlen(text) : 0;
 	return text;
 }
 
 int acl_load(struct acl *acl, const char *confdir, enum acl_origin *origin, struct err *e)
 {
-	bool missing;
 	size_t len = 0;
-	char *text = read_trusted(confdir, "acl", &len, &missing, e);
+	char *text = read_trusted(confdir, "acl", &len, e);
 	int rc;
 
 	*acl = (struct acl){ 0, NULL };
 	*origin = ACL_FILE;
-	if (!text && missing) {
-		text = from_signing_key(confdir, &len, &missing, e);
-		*origin = missing ? ACL_EMPTY : ACL_SIGNING_KEY;
-		if (missing)
+	if (!text && e->code == ENOENT) {
+		*origin = ACL_SIGNING_KEY;
+		text = from_signing_key(confdir, &len, e);
+		if (!text && e->code == ENOENT) {
+			*origin = ACL_EMPTY;
 			return 0;
+		}
 	}
 	rc = text ? acl_parse(acl, text, len, e) : -1;
 	free(text);
@@ -138,9 +131,8 @@ int acl_create(const char *confdir, struct err *e)
 	char fresh[PATH_MAX], path[PATH_MAX];
 	struct acl acl = { 0, NULL };
 	int fd = -1, rc = -1;
-	bool missing;
 	size_t len = 0;
-	char *text = from_signing_key(confdir, &len, &missing, e);
+	char *text = from_signing_key(confdir, &len, e);
 
 	(void)snprintf(path, sizeof path, "%s/acl", confdir);
 	(void)snprintf(fresh, sizeof fresh, "%s/acl.narlock", confdir);

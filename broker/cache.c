@@ -77,7 +77,7 @@ int cache_get(const struct cache *cache, const char *url, const char *hash_part,
 
 	memset(out, 0, sizeof *out);
 	make_name(name, &want, url, hash_part);
-	file = file_read(cache->dir, name, sizeof head + LIMIT_NARINFO, &len, &e);
+	file = file_read(cache->dir, name, sizeof head + LIMIT_NARINFO, FILE_ANY, &len, &e);
 	if (!file || !file_ok(file, len, &head, &want)) {
 		if (file || e.code == 0)
 			(void)unlinkat(cache->dir, name, 0);

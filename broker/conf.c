@@ -197,15 +197,11 @@ int conf_read(struct conf *c, const char *path, struct err *e)
 	size_t len;
 	int bad;
 
-	if ((text = file_read(AT_FDCWD, path, LIMIT_CONF, &len, e)) == NULL)
+	if ((text = file_read(AT_FDCWD, path, LIMIT_CONF, FILE_TRUSTED, &len, e)) == NULL)
 		return e->code == ENOENT ? 0 : -1;
 	if ((bad = strlen(text) != len)) /* what stands behind it would be passed over */
 		(void)err_set(e, "%s: a NUL byte in it", path);
-	if (bad || file_trusted(AT_FDCWD, path, e) < 0) {
-		free(text);
-		return -1;
-	}
-	for (rest = text; (line = strsep(&rest, "\n")) != NULL;) {
+	for (rest = bad ? NULL : text; (line = strsep(&rest, "\n")) != NULL;) {
 		number++;
 		if (read_line(c, line, &why) < 0 && !bad++)
 			(void)err_set(e, "%s, line %u: %s", path, number, why.text);

@@ -11,73 +11,55 @@
 
 #include "broker/file.h"
 
-static ssize_t read_full(int fd, char *buf, size_t size)
+int file_trusted(const struct stat *st, const char *path, struct err *e)
 {
-	size_t have = 0;
-
-	while (have < size) {
-		ssize_t n = read(fd, buf + have, size - have);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		if (n == 0)
-			break;
-		have += (size_t)n;
-	}
-	return (ssize_t)have;
+	if (st->st_uid != 0 && st->st_uid != geteuid())
+		return err_set(e, "%s belongs to uid %u: chown it to root", path, st->st_uid);
+	if (st->st_mode & (S_IWGRP | S_IWOTH))
+		return err_set(e, "%s can be written by others (mode %04o): chmod go-w it", path, st->st_mode & 07777);
+	return 0;
 }
 
-char *file_read(int dirfd, const char *path, size_t limit, size_t *len, struct err *e)
+/* The text of FD, of at most ROOM bytes: one byte more shows an excess, one ends the text. */
+static char *read_text(int fd, const char *path, size_t room, size_t *len, struct err *e)
+{
+	char *text = malloc(room + 2);
+	size_t have = 0;
+	ssize_t n = 1;
+
+	if (text == NULL)
+		return (void)err_sys(e, ENOMEM, "cannot read %s", path), NULL;
+	while (n > 0 && have <= room) {
+		while ((n = read(fd, text + have, room + 1 - have)) < 0 && errno == EINTR)
+			;
+		have += n > 0 ? (size_t)n : 0;
+	}
+	if (n == 0) {
+		text[have] = '\0';
+		if (len != NULL)
+			*len = have;
+		return text;
+	}
+	(void)(n < 0 ? err_sys(e, errno, "cannot read %s", path) : err_set(e, "%s is larger than %zu bytes", path, room));
+	free(text);
+	return NULL;
+}
+
+char *file_read(int dirfd, const char *path, size_t limit, enum file_from from, size_t *len, struct err *e)
 {
 	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	char *text = NULL;
 	struct stat st;
-	size_t room;
-	ssize_t n;
 
-	if (fd < 0) {
+	if (fd < 0 || fstat(fd, &st) < 0)
 		(void)err_sys(e, errno, "cannot open %s", path);
-		return NULL;
-	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+	else if (!S_ISREG(st.st_mode))
 		(void)err_set(e, "%s is not a regular file", path);
-		goto done;
-	}
-	/* Files in /proc have size 0: they get the limit.  One byte more shows an excess, one ends the text. */
-	room = st.st_size > 0 && (size_t)st.st_size < limit ? (size_t)st.st_size : limit;
-	if ((text = malloc(room + 2)) == NULL) {
-		(void)err_sys(e, ENOMEM, "cannot read %s", path);
-		goto done;
-	}
-	n = read_full(fd, text, room + 1);
-	if (n < 0 || (size_t)n > room) {
-		(void)(n < 0 ? err_sys(e, errno, "cannot read %s", path)
-			     : err_set(e, "%s is larger than %zu bytes", path, room));
-		free(text);
-		text = NULL;
-		goto done;
-	}
-	text[n] = '\0';
-	if (len != NULL)
-		*len = (size_t)n;
-done:
-	close(fd);
+	else if (from == FILE_ANY || file_trusted(&st, path, e) == 0) /* files in /proc have size 0: they get the limit */
+		text = read_text(fd, path, st.st_size > 0 && (size_t)st.st_size < limit ? (size_t)st.st_size : limit, len, e);
+	if (fd >= 0)
+		close(fd);
 	return text;
-}
-
-int file_trusted(int dirfd, const char *path, struct err *e)
-{
-	struct stat st;
-
-	if (fstatat(dirfd, path, &st, 0) < 0)
-		return err_sys(e, errno, "cannot look at %s", path);
-	if (st.st_uid != 0 && st.st_uid != geteuid())
-		return err_set(e, "%s belongs to uid %u: chown it to root", path, st.st_uid);
-	if (st.st_mode & (S_IWGRP | S_IWOTH))
-		return err_set(e, "%s can be written by others (mode %04o): chmod go-w it", path, st.st_mode & 07777);
-	return 0;
 }
 
 int file_subdir(int dirfd, const char *name, unsigned mode, struct err *e)

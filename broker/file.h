@@ -4,16 +4,22 @@
 #define NARLOCK_BROKER_FILE_H
 
 #include <stddef.h>
+#include <sys/stat.h>
 
 #include "ipc/err.h"
 #include "ipc/limits.h"
 
-/* file_read(dirfd, path, limit, len, e): the whole of a regular file of at most LIMIT bytes, NUL-terminated, to be
- * freed by the caller; NULL on failure (e->code is ENOENT when it does not exist).  LEN may be NULL. */
-char *file_read(int dirfd, const char *path, size_t limit, size_t *len, struct err *e);
+enum file_from {
+	FILE_ANY,
+	FILE_TRUSTED /* file_trusted() must say yes */
+};
 
-/* file_trusted(dirfd, path, e): PATH must belong to uid 0 or to us, and nobody else may write it. */
-int file_trusted(int dirfd, const char *path, struct err *e);
+/* file_read(dirfd, path, limit, from, len, e): the whole of a regular file of at most LIMIT bytes, NUL-terminated, to be
+ * freed by the caller; NULL on failure (e->code is ENOENT when it does not exist).  LEN may be NULL. */
+char *file_read(int dirfd, const char *path, size_t limit, enum file_from from, size_t *len, struct err *e);
+
+/* file_trusted(st, path, e): PATH, of which ST tells, must belong to uid 0 or to us, and nobody else may write it. */
+int file_trusted(const struct stat *st, const char *path, struct err *e);
 
 /* file_subdir(dirfd, name, mode, e): make NAME (one component) if it is missing, refuse it if it is no directory of
  * ours, open it.  Returns a descriptor or -1. */

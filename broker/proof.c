@@ -103,7 +103,7 @@ static char *read_proc(pid_t pid, const char *name, struct err *e)
 	char path[64];
 
 	(void)snprintf(path, sizeof path, "/proc/%ld/%s", (long)pid, name);
-	return file_read(AT_FDCWD, path, LIMIT_PROC_FILE, NULL, e);
+	return file_read(AT_FDCWD, path, LIMIT_PROC_FILE, FILE_ANY, NULL, e);
 }
 
 /* A user namespace of its own maps one uid; ours maps more, or other ones.  (Comparing /proc/PID/ns/user would take the

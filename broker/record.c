@@ -89,7 +89,7 @@ static int make_name(char *out, size_t size, int pid, struct err *e)
 	char path[64], *stat, *p;
 
 	(void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	if ((stat = file_read(AT_FDCWD, path, 4096, NULL, e)) == NULL)
+	if ((stat = file_read(AT_FDCWD, path, 4096, FILE_ANY, NULL, e)) == NULL)
 		return -1;
 	/* The second field is the program's name in parentheses, which may hold anything. */
 	p = strrchr(stat, ')');

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "broker/drop.h"
+#include "broker/file.h"
 #include "broker/spawner.h"
 #include "ipc/wire.h"
 
@@ -360,8 +361,7 @@ static int open_program(const char *libexec, const char *name)
 	(void)snprintf(path, sizeof path, "%s/%s", libexec, name);
 	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
 		return -1;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (st.st_uid != 0 && st.st_uid != geteuid()) ||
-	    (st.st_mode & (S_IWGRP | S_IWOTH))) {
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || file_trusted(&st, path, NULL) < 0) {
 		close(fd);
 		return -1;
 	}

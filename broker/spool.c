@@ -20,7 +20,7 @@
 
 static uint64_t available_memory(void)
 {
-	char *text = file_read(AT_FDCWD, "/proc/meminfo", 16384, NULL, NULL);
+	char *text = file_read(AT_FDCWD, "/proc/meminfo", 16384, FILE_ANY, NULL, NULL);
 	const char *p = text != NULL ? strstr(text, "MemAvailable:") : NULL;
 	uint64_t kib = p != NULL ? strtoull(p + strlen("MemAvailable:"), NULL, 10) : 0;
 

@@ -502,7 +502,7 @@ static char *sample(const char *name, size_t *len)
 	if (!shared)
 		return NULL;
 	snprintf(path, sizeof path, "%s/samples/%s", shared, name);
-	return file_read(AT_FDCWD, path, LIMIT_ACL, len, &err);
+	return file_read(AT_FDCWD, path, LIMIT_ACL, FILE_ANY, len, &err);
 }
 
 static void samples(void **state)
