@@ -7,23 +7,28 @@
 #include "ipc/err.h"
 
 /* A reason often quotes what a stranger sent: nothing in it may move a terminal. */
-static void fill(struct err *e, const char *fmt, va_list ap)
+static void fill(struct err *e, int errnum, const char *fmt, va_list ap)
 {
+	size_t used;
+
+	if (e == NULL)
+		return;
+	e->code = errnum;
 	(void)vsnprintf(e->text, sizeof e->text, fmt, ap);
 	for (char *p = e->text; *p != '\0'; p++)
 		if (*p < 0x20 || *p > 0x7e)
 			*p = '?';
+	used = strlen(e->text);
+	if (errnum != 0)
+		(void)snprintf(e->text + used, sizeof e->text - used, ": %s", strerror(errnum));
 }
 
 int err_set(struct err *e, const char *fmt, ...)
 {
 	va_list ap;
 
-	if (e == NULL)
-		return -1;
-	e->code = 0;
 	va_start(ap, fmt);
-	fill(e, fmt, ap);
+	fill(e, 0, fmt, ap);
 	va_end(ap);
 	return -1;
 }
@@ -31,15 +36,9 @@ int err_set(struct err *e, const char *fmt, ...)
 int err_sys(struct err *e, int errnum, const char *fmt, ...)
 {
 	va_list ap;
-	size_t used;
 
-	if (e == NULL)
-		return -1;
-	e->code = errnum;
 	va_start(ap, fmt);
-	fill(e, fmt, ap);
+	fill(e, errnum, fmt, ap);
 	va_end(ap);
-	used = strlen(e->text);
-	(void)snprintf(e->text + used, sizeof e->text - used, ": %s", strerror(errnum));
 	return -1;
 }

@@ -8,7 +8,7 @@
 
 #include "ipc/wire.h"
 
-enum kind { U8, U16, U32, U64, FIX32, STR, BLOB };
+enum kind { END, U8, U16, U32, U64, FIX32, STR, BLOB };
 
 struct field {
 	uint8_t kind;
@@ -22,63 +22,55 @@ struct shape {
 	uint16_t type;
 	uint8_t takes_fd;
 	const char *name;
-	struct field fields[MAX_FIELDS + 1]; /* ended by limit 0xffff */
+	struct field fields[MAX_FIELDS + 1]; /* ended by END, which is what is not written */
 };
 
 #define F(k, member) { k, offsetof(struct wire_msg, member), 0 }
 #define S(member, max) { STR, offsetof(struct wire_msg, member), max }
 #define B(max) { BLOB, offsetof(struct wire_msg, blob), max }
-#define END { 0, 0, UINT16_MAX }
 
 static const struct shape shapes[] = {
 	{ MSG_SEALED, 0, "SEALED", { F(U16, version), F(U32, layers), F(U16, landlock_abi), F(U16, filter_len),
-				     S(text, LIMIT_REASON), END } },
-	{ MSG_BEGIN, 0, "BEGIN", { END } },
-	{ MSG_STARTED, 0, "STARTED", { END } },
+				     S(text, LIMIT_REASON) } },
+	{ MSG_BEGIN, 0, "BEGIN", { { END, 0, 0 } } },
+	{ MSG_STARTED, 0, "STARTED", { { END, 0, 0 } } },
 	{ MSG_SETTINGS, 0, "SETTINGS", { F(U32, stall_ms), F(U32, min_rate), F(U32, connect_ms), F(U8, tls_verify),
-					 S(text, LIMIT_URL), S(text2, LIMIT_URL), END } },
-	{ MSG_SERVER, 0, "SERVER", { F(U16, index), F(U8, kind), S(text, LIMIT_URL), END } },
-	{ MSG_TRUSTHOST, 0, "TRUSTHOST", { S(text, LIMIT_HOST), END } },
-	{ MSG_LOOKUP, 0, "LOOKUP", { F(U32, id), F(U16, server), F(FIX32, hash_part), END } },
+					 S(text, LIMIT_URL), S(text2, LIMIT_URL) } },
+	{ MSG_SERVER, 0, "SERVER", { F(U16, index), F(U8, kind), S(text, LIMIT_URL) } },
+	{ MSG_TRUSTHOST, 0, "TRUSTHOST", { S(text, LIMIT_HOST) } },
+	{ MSG_LOOKUP, 0, "LOOKUP", { F(U32, id), F(U16, server), F(FIX32, hash_part) } },
 	{ MSG_CANDIDATE, 0, "CANDIDATE", { F(U32, id), F(U16, index), F(U16, server), F(U64, size),
 					   S(text, LIMIT_COMPRESSION), S(text2, LIMIT_URL), S(eris, LIMIT_URN),
-					   S(manifest, LIMIT_CID), END } },
-	{ MSG_ORDER, 1, "ORDER", { F(U32, id), F(FIX32, hash_part), F(U64, nar_size), F(U64, max_bytes), F(U8, others),
-				   END } },
-	{ MSG_CANCEL, 0, "CANCEL", { F(U32, id), END } },
-	{ MSG_ADDRESSES, 0, "ADDRESSES", { S(text, LIMIT_HOST), F(U8, status),
-					   B(LIMIT_ADDRESSES * ADDRESS_BYTES), END } },
-	{ MSG_NARINFO_PART, 0, "NARINFO_PART", { F(U32, id), B(LIMIT_BLOB), END } },
-	{ MSG_NARINFO_END, 0, "NARINFO_END", { F(U32, id), F(U8, status), F(U32, ttl), S(text, LIMIT_REASON), END } },
-	{ MSG_NAR_BEGIN, 0, "NAR_BEGIN", { F(U32, id), F(U16, candidate), F(U8, method), F(U64, size), END } },
-	{ MSG_NAR_PROGRESS, 0, "NAR_PROGRESS", { F(U32, id), F(U64, bytes), S(text, LIMIT_SOURCE), END } },
-	{ MSG_NAR_END, 0, "NAR_END", { F(U32, id), F(U8, status), F(U16, candidate), F(U64, bytes),
-				       F(U32, missed), F(U32, repaired), F(U32, reinserted), S(text, LIMIT_REASON), END } },
-	{ MSG_RESOLVE, 0, "RESOLVE", { S(text, LIMIT_HOST), END } },
-	{ MSG_OPTION, 0, "OPTION", { S(text, LIMIT_OPTION_KEY), S(text2, LIMIT_OPTION_VALUE), END } },
-	{ MSG_PROBE, 0, "PROBE", { F(U32, id), S(text, LIMIT_URN), S(text2, LIMIT_CID), END } },
-	{ MSG_PROBED, 0, "PROBED", { F(U32, id), F(U8, status), END } },
-	{ MSG_LIAR, 0, "LIAR", { F(U8, status), S(text, LIMIT_SOURCE), S(text2, LIMIT_REASON), END } },
-	{ MSG_CHECK, 0, "CHECK", { END } },
-	{ MSG_CHECKED, 0, "CHECKED", { F(U8, status), S(text, LIMIT_SOURCE), S(text2, LIMIT_REASON), END } },
-	{ MSG_UNPACK, 0, "UNPACK", { F(U8, method), F(U64, max_bytes), F(U8, window_log), F(U32, dictionary), END } },
-	{ MSG_UNPACKED, 0, "UNPACKED", { F(U8, status), F(U64, bytes), F(U64, out), S(text, LIMIT_REASON), END } },
-	{ MSG_LOOKUP_HOST, 0, "LOOKUP_HOST", { S(text, LIMIT_HOST), END } },
+					   S(manifest, LIMIT_CID) } },
+	{ MSG_ORDER, 1, "ORDER", { F(U32, id), F(FIX32, hash_part), F(U64, nar_size), F(U64, max_bytes), F(U8, others) } },
+	{ MSG_CANCEL, 0, "CANCEL", { F(U32, id) } },
+	{ MSG_ADDRESSES, 0, "ADDRESSES", { S(text, LIMIT_HOST), F(U8, status), B(LIMIT_ADDRESSES * ADDRESS_BYTES) } },
+	{ MSG_NARINFO_PART, 0, "NARINFO_PART", { F(U32, id), B(LIMIT_BLOB) } },
+	{ MSG_NARINFO_END, 0, "NARINFO_END", { F(U32, id), F(U8, status), F(U32, ttl), S(text, LIMIT_REASON) } },
+	{ MSG_NAR_BEGIN, 0, "NAR_BEGIN", { F(U32, id), F(U16, candidate), F(U8, method), F(U64, size) } },
+	{ MSG_NAR_PROGRESS, 0, "NAR_PROGRESS", { F(U32, id), F(U64, bytes), S(text, LIMIT_SOURCE) } },
+	{ MSG_NAR_END, 0, "NAR_END", { F(U32, id), F(U8, status), F(U16, candidate), F(U64, bytes), F(U32, missed),
+				       F(U32, repaired), F(U32, reinserted), S(text, LIMIT_REASON) } },
+	{ MSG_RESOLVE, 0, "RESOLVE", { S(text, LIMIT_HOST) } },
+	{ MSG_OPTION, 0, "OPTION", { S(text, LIMIT_OPTION_KEY), S(text2, LIMIT_OPTION_VALUE) } },
+	{ MSG_PROBE, 0, "PROBE", { F(U32, id), S(text, LIMIT_URN), S(text2, LIMIT_CID) } },
+	{ MSG_PROBED, 0, "PROBED", { F(U32, id), F(U8, status) } },
+	{ MSG_LIAR, 0, "LIAR", { F(U8, status), S(text, LIMIT_SOURCE), S(text2, LIMIT_REASON) } },
+	{ MSG_CHECK, 0, "CHECK", { { END, 0, 0 } } },
+	{ MSG_CHECKED, 0, "CHECKED", { F(U8, status), S(text, LIMIT_SOURCE), S(text2, LIMIT_REASON) } },
+	{ MSG_UNPACK, 0, "UNPACK", { F(U8, method), F(U64, max_bytes), F(U8, window_log), F(U32, dictionary) } },
+	{ MSG_UNPACKED, 0, "UNPACKED", { F(U8, status), F(U64, bytes), F(U64, out), S(text, LIMIT_REASON) } },
+	{ MSG_LOOKUP_HOST, 0, "LOOKUP_HOST", { S(text, LIMIT_HOST) } },
 	{ MSG_HOST_ADDRESSES, 0, "HOST_ADDRESSES", { S(text, LIMIT_HOST), F(U8, status),
-						     B(LIMIT_ADDRESSES * ADDRESS_BYTES), END } },
-	{ MSG_SPAWN, 0, "SPAWN", { F(U8, kind), END } },
-	{ MSG_KILL, 0, "KILL", { F(U32, slot), END } },
-	{ MSG_SPAWNED, 1, "SPAWNED", { F(U32, slot), F(U8, kind), F(U32, pid), END } },
-	{ MSG_CHANNEL, 1, "CHANNEL", { F(U32, slot), F(U8, which), END } },
-	{ MSG_REFUSED, 0, "REFUSED", { F(U8, kind), F(U32, error), S(text, LIMIT_REASON), END } },
-	{ MSG_EXITED, 0, "EXITED", { F(U32, slot), F(U32, wait_status), END } },
-	{ MSG_CONNECTED, 0, "CONNECTED", { F(U32, slot), F(U8, kind), END } },
+						     B(LIMIT_ADDRESSES * ADDRESS_BYTES) } },
+	{ MSG_SPAWN, 0, "SPAWN", { F(U8, kind) } },
+	{ MSG_KILL, 0, "KILL", { F(U32, slot) } },
+	{ MSG_SPAWNED, 1, "SPAWNED", { F(U32, slot), F(U8, kind), F(U32, pid) } },
+	{ MSG_CHANNEL, 1, "CHANNEL", { F(U32, slot), F(U8, which) } },
+	{ MSG_REFUSED, 0, "REFUSED", { F(U8, kind), F(U32, error), S(text, LIMIT_REASON) } },
+	{ MSG_EXITED, 0, "EXITED", { F(U32, slot), F(U32, wait_status) } },
+	{ MSG_CONNECTED, 0, "CONNECTED", { F(U32, slot), F(U8, kind) } },
 };
-
-#undef F
-#undef S
-#undef B
-#undef END
 
 static const struct shape *shape_of(uint16_t type)
 {
@@ -88,14 +80,9 @@ static const struct shape *shape_of(uint16_t type)
 	return NULL;
 }
 
-static int is_end(const struct field *f)
-{
-	return f->limit == UINT16_MAX;
-}
-
 static size_t width(uint8_t kind)
 {
-	static const uint8_t widths[] = { 1, 2, 4, 8, HASH_PART_BYTES, 2, 2 }; /* of STR, BLOB: the length */
+	static const uint8_t widths[] = { 0, 1, 2, 4, 8, HASH_PART_BYTES, 2, 2 }; /* of STR, BLOB: the length */
 
 	return widths[kind];
 }
@@ -183,7 +170,7 @@ size_t wire_encode(const struct wire_msg *m, uint8_t *frame, struct err *e)
 		return (void)err_set(e, "message type 0x%x does not exist", m->type), 0;
 	put_be(p, m->type, 2);
 	p += 2;
-	for (const struct field *f = s->fields; !is_end(f); f++) {
+	for (const struct field *f = s->fields; f->kind != END; f++) {
 		const uint8_t *member = (const uint8_t *)m + f->offset;
 
 		if (f->kind == FIX32) {
@@ -219,7 +206,7 @@ int wire_decode(struct wire_msg *m, const uint8_t *frame, size_t len, struct err
 	p += 2;
 	if ((s = shape_of(m->type)) == NULL)
 		return err_set(e, "message type 0x%x does not exist", m->type);
-	for (const struct field *f = s->fields; !is_end(f); f++) {
+	for (const struct field *f = s->fields; f->kind != END; f++) {
 		uint8_t *member = (uint8_t *)m + f->offset;
 
 		if ((size_t)(end - p) < width(f->kind))
