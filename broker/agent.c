@@ -2,7 +2,6 @@
  * Broker: the conversation with guix-daemon: commands on descriptor 0, replies on 4. */
 #include <errno.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "broker/agent.h"
 #include "broker/broker.h"
+#include "broker/cache.h"
 #include "broker/file.h"
 #include "broker/log.h"
 #include "broker/storepath.h"
@@ -117,40 +117,6 @@ static void read_acl(struct broker *b)
 
 /* --- Query ---------------------------------------------------------------------------------------------------- */
 
-/* The reply of one command, gathered so that it takes few writes. */
-struct reply {
-	char text[32768];
-	size_t len;
-};
-
-static void flush_reply(struct reply *r)
-{
-	(void)file_write_all(FD_REPLIES, r->text, r->len);
-	r->len = 0;
-}
-
-static void put(struct reply *r, const char *text, size_t len)
-{
-	if (len > sizeof r->text - r->len)
-		flush_reply(r);
-	memcpy(r->text + r->len, text, len);
-	r->len += len;
-}
-
-static void put_line(struct reply *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void put_line(struct reply *r, const char *fmt, ...)
-{
-	char line[LIMIT_PATH + LIMIT_STORE_NAME + 64];
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	put(r, line, (size_t)n);
-}
-
 #define PROGRESS_MS 500
 
 struct query {
@@ -158,7 +124,6 @@ struct query {
 	size_t asked, answered, found, stale;
 	int64_t shown;        /* ms: when the progress was shown last; at first the beginning */
 	int line_open;
-	struct reply reply;
 };
 
 static int same(struct narinfo_text t, const char *word)
@@ -201,35 +166,32 @@ static int download_size(const struct narinfo *ni, uint64_t *size)
 	return any;
 }
 
-static void put_info(struct broker *b, struct reply *r, const struct narinfo *ni, uint64_t size)
+static void put_info(const struct broker *b, const struct narinfo *ni, uint64_t size)
 {
 	struct narinfo_text ref = { NULL, 0 };
+	FILE *to = b->replies;
 
 	if (ni->deriver.at != NULL)
-		put_line(r, "%s/%.*s\n", b->store_dir, (int)ni->deriver.len, ni->deriver.at);
+		(void)fprintf(to, "%s/%.*s\n", b->store_dir, (int)ni->deriver.len, ni->deriver.at);
 	else
-		put_line(r, "\n");
-	put_line(r, "%zu\n", ni->reference_count);
+		(void)fprintf(to, "\n");
+	(void)fprintf(to, "%zu\n", ni->reference_count);
 	while (narinfo_next_reference(ni, &ref))
-		put_line(r, "%s/%.*s\n", b->store_dir, (int)ref.len, ref.at);
-	put_line(r, "%llu\n%llu\n", (unsigned long long)size, (unsigned long long)ni->nar_size);
+		(void)fprintf(to, "%s/%.*s\n", b->store_dir, (int)ref.len, ref.at);
+	(void)fprintf(to, "%llu\n%llu\n", (unsigned long long)size, (unsigned long long)ni->nar_size);
 }
 
 /* A query that takes long shows how far it is, as stock guix does. */
 static void show_progress(struct query *q)
 {
-	char line[96];
 	int64_t now = crew_now();
-	int n;
 
 	q->answered++;
 	if (now - q->shown < PROGRESS_MS)
 		return;
 	q->shown = now;
 	q->line_open = 1;
-	n = snprintf(line, sizeof line, "\r\033[Klooking for substitutes... %5.1f%%",
-		     100.0 * (double)q->answered / (double)q->asked);
-	(void)file_write_all(FD_LOG, line, (size_t)n);
+	file_print(FD_LOG, "\r\033[Klooking for substitutes... %5.1f%%", 100.0 * (double)q->answered / (double)q->asked);
 }
 
 static void on_answer(struct broker *b, const char *path, struct found *f, const char *reason)
@@ -254,9 +216,9 @@ static void on_answer(struct broker *b, const char *path, struct found *f, const
 	}
 	q->found++;
 	q->stale += (size_t)f->stale;
-	put_line(&q->reply, "%s\n", path);
+	(void)fprintf(b->replies, "%s\n", path);
 	if (q->info)
-		put_info(b, &q->reply, &f->auth.ni, size);
+		put_info(b, &f->auth.ni, size);
 }
 
 /* Split LINE at spaces; what is no store path has no substitute.  The array is the caller's to free. */
@@ -316,13 +278,12 @@ static void query(struct broker *b, char *line)
 		b->query = NULL;
 		free(paths);
 		if (q.line_open)
-			(void)file_write_all(FD_LOG, "\n", 1);
+			file_print(FD_LOG, "\n");
 		summary(b, &q, q.info ? "info" : "have", begin);
 	}
-	put_line(&q.reply, "\n");
-	flush_reply(&q.reply);
-	if (b->cache.dir >= 0) /* rarely more than a look at a time stamp */
-		(void)cache_clean(&b->cache, time(NULL));
+	(void)fprintf(b->replies, "\n");
+	(void)fflush(b->replies);
+	(void)cache_clean(b->cache_fd, time(NULL)); /* rarely more than a look at a time stamp */
 }
 
 /* --- Substitute -------------------------------------------------------------------------------------------------- */
@@ -343,9 +304,12 @@ static void command(struct broker *b, char *line)
 
 void agent_run(struct broker *b, int substituting)
 {
+	static char room[32768]; /* a reply takes few writes */
 	struct input in = { 0 };
 	char *line;
 
+	if ((b->replies = fdopen(FD_REPLIES, "w")) == NULL || setvbuf(b->replies, room, _IOFBF, sizeof room) != 0)
+		return;
 	while ((line = next_line(b, &in)) != NULL)
 		if (*line != '\0')
 			(substituting ? command : query)(b, line);

@@ -4,10 +4,10 @@
 #define NARLOCK_BROKER_BROKER_H
 
 #include <stdint.h>
+#include <stdio.h>
 
 #include "broker/acl.h"
 #include "broker/audit.h"
-#include "broker/cache.h"
 #include "broker/conf.h"
 #include "broker/crew.h"
 #include "broker/lookup.h"
@@ -36,12 +36,12 @@ struct broker {
 	int cache_fd, spool_fd, record_fd; /* directories; -1 when they cannot be had */
 	char fetch_state[LIMIT_PATH + 16]; /* the fetcher's file; empty: none */
 	struct acl acl;
-	struct cache cache;
 	struct crew crew;
 	struct lookups lookups;
 	struct order order;
 	struct job *job;              /* the substitute under way (substitute.c) */
 	struct query *query;          /* the query under way (agent.c) */
+	FILE *replies;                /* FD_REPLIES, for those of a query */
 	int checking;                 /* the fetcher is trying the sources of blocks (selfcheck.c) */
 	struct trace trace;
 	struct audit audit;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Broker: narinfos that were verified, kept over time. */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,11 +32,6 @@ struct head {
 };
 _Static_assert(sizeof(struct head) == 160, "struct head has padding");
 
-void cache_init(struct cache *cache, int dir)
-{
-	*cache = (struct cache){ .dir = dir };
-}
-
 /* What a file tells about what it is of, and its name: 16 hex digits of the URL's hash, '-', the hash part.
  * No byte of a URL is in a name. */
 static void make_name(char name[NAME_SIZE], struct head *head, const char *url, const char *hash_part)
@@ -67,7 +61,7 @@ static bool file_ok(const char *file, size_t len, struct head *head, const struc
 	    (head->kind == CACHE_AUTHORISED || head->kind == CACHE_EQUIVALENT);
 }
 
-int cache_get(const struct cache *cache, const char *url, const char *hash_part, time_t now,
+int cache_get(int dir, const char *url, const char *hash_part, time_t now,
     struct cache_entry *out)
 {
 	char name[NAME_SIZE], *file;
@@ -77,10 +71,10 @@ int cache_get(const struct cache *cache, const char *url, const char *hash_part,
 
 	memset(out, 0, sizeof *out);
 	make_name(name, &want, url, hash_part);
-	file = file_read(cache->dir, name, sizeof head + LIMIT_NARINFO, FILE_ANY, &len, &e);
+	file = file_read(dir, name, sizeof head + LIMIT_NARINFO, FILE_ANY, &len, &e);
 	if (!file || !file_ok(file, len, &head, &want)) {
 		if (file || e.code == 0)
-			(void)unlinkat(cache->dir, name, 0);
+			(void)unlinkat(dir, name, 0);
 		free(file);
 		return -1;
 	}
@@ -94,19 +88,16 @@ int cache_get(const struct cache *cache, const char *url, const char *hash_part,
 	return 0;
 }
 
-int cache_put(struct cache *cache, const char *url, const char *hash_part, time_t now, long ttl,
-    const struct cache_entry *in, struct err *e)
+int cache_put(int dir, const char *url, const char *hash_part, time_t now, long ttl, const struct cache_entry *in)
 {
 	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { 0 } };
-	char name[NAME_SIZE], temp[48], *file;
+	char name[NAME_SIZE], temp[24], *file;
 	size_t len = sizeof(struct head) + in->len;
 	struct head head;
 	int fd, rc = -1;
 
-	if (in->len == 0 || in->len > LIMIT_NARINFO)
-		return err_set(e, "a narinfo of %zu bytes is not cached", in->len);
-	if ((file = malloc(len)) == NULL)
-		return err_sys(e, ENOMEM, "cannot write to the narinfo cache");
+	if (in->len == 0 || in->len > LIMIT_NARINFO || (file = malloc(len)) == NULL)
+		return -1;
 	make_name(name, &head, url, hash_part);
 	head.date = now;
 	head.ttl = (uint32_t)(ttl < 0 ? CACHE_TTL_DEFAULT : ttl > LIMIT_CACHE_TTL ? LIMIT_CACHE_TTL : ttl);
@@ -117,26 +108,18 @@ int cache_put(struct cache *cache, const char *url, const char *hash_part, time_
 	memcpy(file + sizeof head, in->text, in->len);
 	crypto_sha256((uint8_t *)file, file + sizeof head.hash, len - sizeof head.hash);
 
-	(void)snprintf(temp, sizeof temp, ".%ld.%u", (long)getpid(), cache->serial++);
-	fd = openat(cache->dir, temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	(void)snprintf(temp, sizeof temp, ".%ld", (long)getpid());
+	fd = openat(dir, temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	/* The file's time is when it expires, so that cleaning need not open it. */
 	times[1].tv_sec = now + (time_t)head.ttl;
 	if (fd >= 0 && file_write_all(fd, file, len) == 0 && futimens(fd, times) == 0)
-		rc = renameat(cache->dir, temp, cache->dir, name);
-	if (rc < 0) {
-		(void)err_sys(e, errno, "cannot write to the narinfo cache");
-		(void)unlinkat(cache->dir, temp, 0);
-	}
+		rc = renameat(dir, temp, dir, name);
+	if (rc < 0)
+		(void)unlinkat(dir, temp, 0);
 	if (fd >= 0)
 		close(fd);
 	free(file);
 	return rc;
-}
-
-void cache_entry_free(struct cache_entry *entry)
-{
-	free(entry->text);
-	memset(entry, 0, sizeof *entry);
 }
 
 /* What expired long ago goes.  Temporary files that a killed writer left, too: their time is that of writing. */
@@ -149,18 +132,18 @@ static int remove_old(int dir, const char *name, const void *now)
 	    unlinkat(dir, name, 0) == 0;
 }
 
-unsigned cache_clean(const struct cache *cache, time_t now)
+unsigned cache_clean(int dir, time_t now)
 {
 	struct timespec times[2] = { { .tv_sec = now }, { .tv_sec = now } };
 	struct stat st;
 	unsigned removed = 0;
-	int stamp = openat(cache->dir, stamp_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int stamp = openat(dir, stamp_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	/* The stamp's time is that of the last run; a new one is empty.  Two at once would do no harm. */
 	if (stamp >= 0 && fstat(stamp, &st) == 0 &&
 	    (st.st_size == 0 || st.st_mtime > now || st.st_mtime <= now - CLEAN_EVERY) &&
 	    write(stamp, "+", st.st_size == 0) >= 0 && futimens(stamp, times) == 0)
-		removed = file_sweep(cache->dir, LIMIT_CACHE_LOOK, LIMIT_CACHE_UNLINK, remove_old, &now);
+		removed = file_sweep(dir, LIMIT_CACHE_LOOK, LIMIT_CACHE_UNLINK, remove_old, &now);
 	if (stamp >= 0)
 		close(stamp);
 	return removed;

@@ -13,8 +13,6 @@
 #include <stdint.h>
 #include <time.h>
 
-#include "ipc/err.h"
-
 /* Seconds that a narinfo is fresh when its server says nothing: 36 hours, as stock guix has it. */
 #define CACHE_TTL_DEFAULT (36 * 3600)
 
@@ -23,36 +21,28 @@ enum cache_kind {
 	CACHE_EQUIVALENT = 2	/* found equivalent to an authorised one: only its groups may be used */
 };
 
-struct cache {
-	int dir;		/* borrowed */
-	unsigned serial;	/* of temporary names */
-};
-
 struct cache_entry {
-	char *text;		/* LEN bytes and, from cache_get, a NUL; owned: cache_entry_free */
+	char *text;		/* LEN bytes and, from cache_get, a NUL; owned */
 	size_t len;
 	enum cache_kind kind;
 	bool fresh;
 	uint8_t key_fpr[32];	/* zero for CACHE_EQUIVALENT */
 };
 
-void cache_init(struct cache *cache, int dir);
-
-/* cache_get(cache, url, hash_part, now, out): 0 and OUT filled, or -1.  HASH_PART is 32 checked characters
+/* DIR is an open directory; with -1 there is no cache.
+ *
+ * cache_get(dir, url, hash_part, now, out): 0 and OUT filled, or -1.  HASH_PART is 32 checked characters
  * (a longer string's rest is ignored). */
-int cache_get(const struct cache *cache, const char *url, const char *hash_part, time_t now,
+int cache_get(int dir, const char *url, const char *hash_part, time_t now,
     struct cache_entry *out);
 
-/* cache_put(cache, url, hash_part, now, ttl, in, e): keep IN (its FRESH is ignored).  TTL in seconds,
+/* cache_put(dir, url, hash_part, now, ttl, in): keep IN (its FRESH is ignored).  TTL in seconds,
  * negative when the server said nothing; cut at LIMIT_CACHE_TTL.  Atomic, not synced: what a crash loses
  * is fetched again. */
-int cache_put(struct cache *cache, const char *url, const char *hash_part, time_t now, long ttl,
-    const struct cache_entry *in, struct err *e);
+int cache_put(int dir, const char *url, const char *hash_part, time_t now, long ttl, const struct cache_entry *in);
 
-void cache_entry_free(struct cache_entry *entry);
-
-/* cache_clean(cache, now): remove entries that expired more than 30 days ago.  Does nothing when the last run is less
+/* cache_clean(dir, now): remove entries that expired more than 30 days ago.  Does nothing when the last run is less
  * than 5 days old; bounded by LIMIT_CACHE_LOOK and LIMIT_CACHE_UNLINK.  Returns the number of files removed. */
-unsigned cache_clean(const struct cache *cache, time_t now);
+unsigned cache_clean(int dir, time_t now);
 
 #endif

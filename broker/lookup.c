@@ -36,12 +36,6 @@ void found_free(struct found *f)
 	memset(f, 0, sizeof *f);
 }
 
-void found_move(struct found *to, struct found *from)
-{
-	*to = *from;
-	memset(from, 0, sizeof *from);
-}
-
 static void set_reason(struct task *t, const struct broker *b, const char *why)
 {
 	(void)snprintf(t->reason, sizeof t->reason, "server %u of %u: %.180s", t->server + 1u, b->options.url_count, why);
@@ -158,13 +152,13 @@ static void put_in_cache(struct broker *b, const struct source *s, enum cache_ki
 	struct cache_entry in = { .text = s->text, .len = strlen(s->text), .kind = kind };
 	const char *hash = storepath_base(s->ni.store_path.at, s->ni.store_path.len, b->store_dir);
 
-	if (b->cache.dir < 0 || s->cached || hash == NULL)
+	if (s->cached || hash == NULL)
 		return;
 	if (b->options.kinds[s->server] == SERVER_INDEX) /* expired at once: it has to be found anew each time */
 		ttl = 0;
 	memcpy(in.key_fpr, key, sizeof in.key_fpr);
-	(void)cache_put(&b->cache, b->options.urls[s->server], hash, time(NULL),
-			ttl == TTL_NOT_TOLD ? -1 : (long)ttl, &in, NULL);
+	(void)cache_put(b->cache_fd, b->options.urls[s->server], hash, time(NULL),
+			ttl == TTL_NOT_TOLD ? -1 : (long)ttl, &in);
 }
 
 /* The path's story is over: only equivalent mirrors stay, in the order of servers. */
@@ -229,8 +223,8 @@ static int from_cache(struct broker *b, struct task *t)
 	const char *hash = storepath_base(t->path, strlen(t->path), b->store_dir);
 	int known;
 
-	if (b->cache.dir < 0 || (b->lookups.flags & LOOKUP_FRESH) ||
-	    cache_get(&b->cache, b->options.urls[t->server], hash, time(NULL), &entry) < 0)
+	if ((b->lookups.flags & LOOKUP_FRESH) ||
+	    cache_get(b->cache_fd, b->options.urls[t->server], hash, time(NULL), &entry) < 0)
 		return 0;
 	s.text = entry.text;
 	if (!entry.fresh) {
@@ -548,10 +542,4 @@ void lookups_lost(struct broker *b, const char *why)
 		t->server++;
 		advance(b, t, TTL_NOT_TOLD);
 	}
-}
-
-void lookups_close(struct broker *b)
-{
-	free(b->lookups.part);
-	b->lookups.part = NULL;
 }

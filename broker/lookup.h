@@ -86,8 +86,7 @@ struct lookups {
 void lookup_all(struct broker *b, const char *const *paths, size_t count, unsigned flags,
 		void (*done)(struct broker *, const char *, struct found *, const char *));
 
-/* found_move(to, from): hand over; FROM is empty afterwards.  found_free(f): free what it owns. */
-void found_move(struct found *to, struct found *from);
+/* found_free(f): free what it owns. */
 void found_free(struct found *f);
 
 /* For the table of messages in crew.c. */
@@ -97,8 +96,5 @@ int lookups_on_probed(struct broker *b, struct helper *h, const struct wire_msg 
 
 /* lookups_lost(b, why): the fetcher is gone; what was asked of it has failed. */
 void lookups_lost(struct broker *b, const char *why);
-
-/* lookups_close(b): free what is kept between lookups. */
-void lookups_close(struct broker *b);
 
 #endif

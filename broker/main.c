@@ -237,7 +237,6 @@ static int start_up(struct broker *b, const struct arguments *a, struct confinem
 	(void)crew_ask(b, KIND_FETCH);
 	if (strcmp(a->mode, "substitute") == 0)
 		(void)crew_ask(b, KIND_UNPACK);
-	cache_init(&b->cache, b->cache_fd);
 	if (b->record_fd >= 0 && record_open(&b->records, b->record_fd, getppid(), e) < 0)
 		return -1;
 	make_acl(b);
@@ -263,7 +262,7 @@ int main(int argc, char **argv)
 	(void)umask(022);
 	(void)signal(SIGPIPE, SIG_IGN);
 	b.mode = a.mode;
-	b.crew.channel = b.audit.fd = b.cache_fd = b.cache.dir = b.spool_fd = b.record_fd = -1;
+	b.crew.channel = b.audit.fd = b.cache_fd = b.spool_fd = b.record_fd = -1;
 	b.http_proxy = proxy("http_proxy");
 	b.https_proxy = proxy("https_proxy");
 	from_environment(b.store_dir, sizeof b.store_dir, "NIX_STORE_DIR", "/gnu/store");

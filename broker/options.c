@@ -118,9 +118,3 @@ int options_parse(struct options *o, const char *text, const char *discovered, u
 	free(copy);
 	return 0;
 }
-
-void options_free(struct options *o)
-{
-	free(o->buffer);
-	memset(o, 0, sizeof *o);
-}

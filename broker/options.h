@@ -24,6 +24,4 @@ struct options {
  * kept.  Unknown keys and lines are skipped.  Returns -1 only when memory is short. */
 int options_parse(struct options *o, const char *text, const char *discovered, unsigned most);
 
-void options_free(struct options *o);
-
 #endif

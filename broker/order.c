@@ -41,12 +41,10 @@ int order_on_begin(struct broker *b, struct helper *h, const struct wire_msg *m,
 	o->begun = 1;
 	o->candidate = m->candidate;
 	o->place = o->index[m->candidate];
-	o->method = m->method;
-	o->size = m->size;
 	o->last_news = crew_now();
 	for (uint64_t w = b->conf.zstd_window; w > 1; w >>= 1)
 		u.window_log++;
-	trace_started(b, &o->places[o->place], o->size);
+	trace_started(b, &o->places[o->place], m->size);
 	if (o->direct)
 		return 0;
 	if (o->unpack != NULL && crew_send(b, o->unpack, &u, -1, e) == 0)

@@ -41,9 +41,7 @@ struct order {
 	int begun, fetch_ended, unpack_ended, out_ended;
 	uint16_t candidate;                /* index into `index' */
 	uint16_t place;                    /* index into the places: the one that was begun last */
-	uint8_t method;
 	uint8_t fetch_status, unpack_status;
-	uint64_t size;                     /* compressed, 0: unknown */
 	uint64_t fetched;                  /* compressed bytes so far */
 	uint32_t missed, repaired, reinserted; /* blocks */
 	char sources[LIMIT_REASON + 1];    /* of a nar that came: from where */

@@ -136,8 +136,10 @@ static void on_found(struct broker *b, const char *path, struct found *f, const 
 	struct job *j = b->job;
 
 	(void)path;
-	if (f != NULL)
-		found_move(&j->found, f);
+	if (f != NULL) {
+		j->found = *f;
+		memset(f, 0, sizeof *f); /* it is ours now */
+	}
 	(void)snprintf(j->lookup_reason, sizeof j->lookup_reason, "%s", reason);
 }
 

@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			if (o.urls[i][k] <= 0x20 || o.urls[i][k] >= 0x7f)
 				abort();
 	}
-	options_free(&o);
+	free(o.buffer);
 	free(text);
 	return 0;
 }
