@@ -74,7 +74,7 @@ PROGRAMS := broker guix fetch unpack resolve narlock narlock-eris narlock-heal n
 TRACED := fetch unpack resolve
 SRC_broker := broker/main.c $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
 LIB_broker := -lgcrypt -lcap -pthread
-SRC_guix := helper/guix/main.c broker/conf.c broker/file.c ipc/err.c
+SRC_guix := helper/guix/main.c broker/conf.c broker/file.c ipc/err.c ipc/text.c
 LIB_guix :=
 SRC_fetch := helper/fetch/main.c $(FETCH) $(IPFS) $(ERIS_CODEC) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
 LIB_fetch := -lcurl -lcrypto -lssl -lsodium
@@ -283,8 +283,8 @@ bench:
 	tests/bench/run
 
 # What the bench measures with: the ERIS codec, a client of each kind for blocks, a link with delay.
-BENCH_codec := tests/bench/codec.c $(ERIS_CODEC) ipc/err.c
-BENCH_getblocks := tests/bench/getblocks.c $(ERIS_CODEC) ipc/err.c
+BENCH_codec := tests/bench/codec.c $(ERIS_CODEC) ipc/err.c ipc/text.c
+BENCH_getblocks := tests/bench/getblocks.c $(ERIS_CODEC) ipc/err.c ipc/text.c
 BENCH_delay := tests/bench/delay.c
 BENCH_FLAGS_codec := -Wl,--wrap=blake2b4
 BENCH_TOOLS := codec getblocks delay

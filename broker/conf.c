@@ -11,6 +11,7 @@
 #include "broker/conf.h"
 #include "broker/file.h"
 #include "ipc/paths.h"
+#include "ipc/text.h"
 
 enum kind { TEXT, DIRECTORY, URL, NUMBER, SIZE, WORD, OPTION };
 
@@ -98,21 +99,19 @@ static int parse_number(const char *text, int suffix, uint64_t *value)
 	return *end == '\0' ? 0 : -1;
 }
 
-static int set_text(const struct key *k, char *dst, const char *value, struct err *e)
+static int set_text(const struct key *k, char *dst, char *value, struct err *e)
 {
-	size_t n = strlen(value);
+	size_t n = k->kind == DIRECTORY || k->kind == URL ? text_strip_slashes(value) : strlen(value);
 
 	if (k->kind == DIRECTORY && value[0] != '/' && (n > 0 || k->most > 0))
 		return err_set(e, "'%s' is not an absolute path", value);
-	if (k->kind == URL) {
-		while (n > 0 && value[n - 1] == '/')
-			n--;
-		if (n < 8 || (strncmp(value, "http://", 7) != 0 && strncmp(value, "https://", 8) != 0))
-			return err_set(e, "'%s' is no URL of http or https", value);
-	}
-	for (size_t i = 0; i < n && k->kind >= URL; i++)
-		if ((unsigned char)value[i] < ' ' || value[i] == 0x7f || (k->kind == URL && (value[i] <= ' ' || value[i] > '~')))
+	if (k->kind == URL && (n < 8 || (strncmp(value, "http://", 7) != 0 && strncmp(value, "https://", 8) != 0)))
+		return err_set(e, "'%s' is no URL of http or https", value);
+	for (size_t i = 0; i < n && k->kind == OPTION; i++)
+		if ((unsigned char)value[i] < ' ' || value[i] == 0x7f)
 			return err_set(e, "a character that cannot be there");
+	if (k->kind == URL && !text_plain(value, n))
+		return err_set(e, "a character that cannot be there");
 	if (n >= k->size)
 		return err_set(e, "the value is longer than %zu bytes", k->size - 1);
 	memcpy(dst, value, n);
@@ -141,7 +140,7 @@ static int set_word(const struct key *k, uint64_t *dst, const char *value, struc
 	return err_set(e, "'%s' is neither '%s' nor '%s'", value, k->words[0], k->words[1]);
 }
 
-static int set_key(struct conf *c, const struct key *k, const char *value, struct err *e)
+static int set_key(struct conf *c, const struct key *k, char *value, struct err *e)
 {
 	char *member = (char *)c + k->offset;
 
@@ -160,6 +159,14 @@ static int set_key(struct conf *c, const struct key *k, const char *value, struc
 	case WORD: return set_word(k, (uint64_t *)(void *)member, value, e);
 	default: return set_text(k, member, value, e);
 	}
+}
+
+int conf_set(struct conf *c, const char *name, char *value, struct err *e)
+{
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+		if (strcmp(keys[i].name, name) == 0)
+			return set_key(c, &keys[i], value, e);
+	return err_set(e, "there is no key '%s'", name);
 }
 
 static char *trim(char *s)
@@ -181,12 +188,7 @@ static int read_line(struct conf *c, char *line, struct err *e)
 	if ((value = strchr(name, '=')) == NULL)
 		return err_set(e, "no '='");
 	*value++ = '\0';
-	name = trim(name);
-	value = trim(value);
-	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-		if (strcmp(keys[i].name, name) == 0)
-			return set_key(c, &keys[i], value, e);
-	return err_set(e, "there is no key '%s'", name);
+	return conf_set(c, trim(name), trim(value), e);
 }
 
 int conf_read(struct conf *c, const char *path, struct err *e)

@@ -50,6 +50,9 @@ void conf_defaults(struct conf *c, const char *state_parent);
  * for the program that has to find the real guix whatever else is wrong. */
 int conf_read(struct conf *c, const char *path, struct err *e);
 
+/* conf_set(c, name, value, e): what the line `NAME = VALUE' does.  VALUE loses slashes at its end where it is a path. */
+int conf_set(struct conf *c, const char *name, char *value, struct err *e);
+
 /* conf_helper_ids(c, uid, gid, e): the ids of helper-user, from /etc/passwd without NSS. */
 int conf_helper_ids(const struct conf *c, uint32_t *uid, uint32_t *gid, struct err *e);
 

@@ -15,6 +15,7 @@
 #include "broker/log.h"
 #include "broker/selfcheck.h"
 #include "ipc/layers.h"
+#include "ipc/text.h"
 
 /* A helper that takes longer than this to seal itself is given up. */
 #define SEAL_MS 15000
@@ -55,7 +56,7 @@ static void set_trouble(struct broker *b, uint8_t kind, const char *why)
 	if (strcmp(t->text, why) != 0)
 		t->told = 0;
 	(void)snprintf(t->text, sizeof t->text, "%s", why);
-	log_clean(t->text);
+	text_clean(t->text);
 }
 
 int crew_start(struct broker *b, const struct spawner_plan *plan, struct err *e)

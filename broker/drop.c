@@ -16,6 +16,7 @@
 #include "broker/drop.h"
 #include "broker/file.h"
 #include "ipc/limits.h"
+#include "ipc/text.h"
 
 /* Set all three sets to the given capabilities (permitted and effective; inheritable stays empty). */
 static int set_caps(int n, const cap_value_t *keep)
@@ -170,13 +171,6 @@ static int show(const char *path)
 	return mount(path, path + 1, NULL, MS_BIND | MS_REC, NULL);
 }
 
-static int below(const char *path, const char *dir)
-{
-	size_t n = strlen(dir);
-
-	return strncmp(path, dir, n) == 0 && (path[n] == '/' || path[n] == '\0');
-}
-
 static int set_read_only(void)
 {
 	struct { uint64_t set, clr, propagation, userns; } attr = { MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
@@ -192,7 +186,7 @@ static int change_root(const char *const hidden[2])
 	    mount("narlock", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=0755") < 0 || chdir("/tmp") < 0)
 		return -1;
 	for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++) {
-		if (below(hidden[0], shown[i]) || below(hidden[1], shown[i])) {
+		if (text_below(hidden[0], shown[i]) || text_below(hidden[1], shown[i])) {
 			errno = EXDEV; /* a store below /usr: this way cannot hide it */
 			return -1;
 		}

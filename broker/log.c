@@ -7,13 +7,7 @@
 #include "broker/broker.h"
 #include "broker/file.h"
 #include "broker/log.h"
-
-void log_clean(char *text)
-{
-	for (; *text != '\0'; text++)
-		if (*text < 0x20 || *text > 0x7e)
-			*text = '?';
-}
+#include "ipc/text.h"
 
 void log_say(const char *fmt, ...)
 {
@@ -24,7 +18,7 @@ void log_say(const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(line + n, sizeof line - n - 1, fmt, ap);
 	va_end(ap);
-	log_clean(line);
+	text_clean(line);
 	n = strlen(line);
 	line[n++] = '\n';
 	(void)file_write_all(FD_LOG, line, n);

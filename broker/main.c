@@ -21,6 +21,7 @@
 #include "broker/log.h"
 #include "broker/selfcheck.h"
 #include "ipc/paths.h"
+#include "ipc/text.h"
 
 static const char usage[] =
 	"usage: broker --query | --substitute [--allow-destination=DIR] | --self-check [--urls] [--trace] | --version | --help\n"
@@ -28,7 +29,7 @@ static const char usage[] =
 
 struct arguments {
 	const char *mode;
-	const char *destination;
+	char *destination;
 	int urls, trace;
 };
 
@@ -75,26 +76,19 @@ static int check_descriptors(const char *mode)
 static void from_environment(char *out, size_t size, const char *name, const char *fallback)
 {
 	const char *v = getenv(name);
-	size_t n;
 
 	(void)snprintf(out, size, "%s", v != NULL && v[0] == '/' && strlen(v) < size ? v : fallback);
-	for (n = strlen(out); n > 1 && out[n - 1] == '/'; n--)
-		out[n - 1] = '\0';
+	(void)text_strip_slashes(out);
 }
 
 static const char *proxy(const char *name)
 {
 	const char *v = getenv(name);
 
-	if (v == NULL || v[0] == '\0')
-		return "";
-	for (size_t i = 0; v[i] != '\0'; i++) {
-		if (v[i] <= ' ' || v[i] > '~' || i >= LIMIT_URL) {
-			log_say("warning: %s is ignored: it is no URL", name);
-			return "";
-		}
-	}
-	return v;
+	if (v == NULL || (text_plain(v, strlen(v)) && strlen(v) <= LIMIT_URL))
+		return v != NULL ? v : "";
+	log_say("warning: %s is ignored: it is no URL", name);
+	return "";
 }
 
 static int read_options(struct broker *b)
@@ -180,13 +174,9 @@ static int configure(struct broker *b, const struct arguments *a, struct err *e)
 	conf_defaults(&b->conf, b->state_dir);
 	if (conf_read(&b->conf, b->conf_path, e) < 0)
 		return -1;
-	if (a->destination != NULL) {
-		b->by_hand = 1;
-		if (b->conf.destination_count == CONF_DESTINATIONS || a->destination[0] != '/' ||
-		    strlen(a->destination) >= LIMIT_PATH)
-			return err_set(e, "--allow-destination takes an absolute path, and narlock.conf must leave room for it");
-		(void)snprintf(b->conf.destinations[b->conf.destination_count++], LIMIT_PATH, "%s", a->destination);
-	}
+	b->by_hand = a->destination != NULL;
+	if (b->by_hand && conf_set(&b->conf, "allow-destination", a->destination, e) < 0)
+		return -1;
 	return read_options(b) < 0 ? err_set(e, "no memory") : 0;
 }
 

@@ -8,6 +8,7 @@
 #include "broker/crypto.h"
 #include "broker/nixbase32.h"
 #include "broker/storepath.h"
+#include "ipc/text.h"
 
 /* Fields up to LAST_TRUSTED decide something and are single. */
 enum field {
@@ -145,10 +146,7 @@ static void open_group(struct parser *p, struct narinfo_text v)
 	/* A group that got no Compression gives its place up. */
 	if (p->open_group && !ni->groups[ni->group_count - 1].compression.at)
 		ni->group_count--;
-	p->open_group = v.len > 0 && v.len <= LIMIT_URL && ni->group_count < LIMIT_NARINFO_URLS;
-	for (size_t i = 0; i < v.len; i++)
-		if (v.at[i] <= ' ' || v.at[i] > '~')
-			p->open_group = false;
+	p->open_group = v.len > 0 && v.len <= LIMIT_URL && ni->group_count < LIMIT_NARINFO_URLS && text_plain(v.at, v.len);
 	if (p->open_group) {
 		memset(&ni->groups[ni->group_count], 0, sizeof ni->groups[0]);
 		p->place[ni->group_count] = p->urls - 1;
@@ -169,11 +167,10 @@ static struct narinfo_text *blocks_of(struct narinfo_group *g, enum field f)
 /* An ERIS or ERIS-Manifest.  The first one of a URL counts; one that cannot be used is as none, but keeps its place. */
 static void parse_blocks(struct parser *p, enum field f, struct narinfo_text v)
 {
-	bool by_signer = is_signed(p, v), ok = v.len > 0 && v.len <= (f == ERIS ? LIMIT_URN : LIMIT_CID);
+	bool by_signer = is_signed(p, v);
+	bool ok = v.len > 0 && v.len <= (f == ERIS ? LIMIT_URN : LIMIT_CID) && text_plain(v.at, v.len);
 	struct above *above = &p->above[by_signer][f == MANIFEST];
 
-	for (size_t i = 0; ok && i < v.len; i++)
-		ok = v.at[i] > ' ' && v.at[i] <= '~';
 	p->blocks = NULL;
 	if (p->urls == (by_signer ? 0 : p->urls_signed)) {
 		if (above->count < LIMIT_NARINFO_URLS)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "broker/options.h"
+#include "ipc/text.h"
 
 /* guix's own servers, used when nobody names any. */
 static const char default_urls[] = "https://bordeaux.guix.gnu.org https://ci.guix.gnu.org";
@@ -32,15 +33,6 @@ static const char *find(const char *lines, const char *end, const char *key, int
 	return value;
 }
 
-/* Only what could be a URL and is safe to print: printable ASCII without spaces (the caller splits at those). */
-static int plain(const char *s)
-{
-	for (; *s != '\0'; s++)
-		if (*s <= 0x20 || *s >= 0x7f)
-			return 0;
-	return 1;
-}
-
 /* Is URL in a list, which is as it came: with slashes at the ends? */
 static int listed(const char *list, const char *url)
 {
@@ -60,11 +52,9 @@ static void add_urls(struct options *o, const char *admin, const char *discovere
 	char *word, *rest = text;
 
 	while ((word = strtok_r(rest, " \t\n", &rest)) != NULL) {
-		size_t n = strlen(word);
+		size_t n = text_strip_slashes(word);
 
-		while (n > 1 && word[n - 1] == '/')
-			word[--n] = '\0';
-		if (n > LIMIT_URL || !plain(word) || o->url_count >= most)
+		if (n > LIMIT_URL || !text_plain(word, n) || o->url_count >= most)
 			o->urls_dropped++;
 		else {
 			o->kinds[o->url_count] = listed(admin, word) || listed(discovered, word) ? SERVER_TRUSTED

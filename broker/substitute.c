@@ -21,6 +21,7 @@
 #include "broker/storepath.h"
 #include "broker/substitute.h"
 #include "broker/trace.h"
+#include "ipc/text.h"
 
 /* Orders that are lost to a helper's end, not to a place, before an item is given up. */
 #define MAX_LOST 6
@@ -50,15 +51,6 @@ struct job {
 
 /* --- Where to write ------------------------------------------------------------------------------------------ */
 
-static int inside(const char *path, const char *dir)
-{
-	size_t n = strlen(dir);
-
-	while (n > 1 && dir[n - 1] == '/')
-		n--;
-	return strncmp(path, dir, n) == 0 && path[n] == '/';
-}
-
 /* No component of DEST may be empty, "." or "..": it is compared as text. */
 static int clean_path(const char *p)
 {
@@ -74,18 +66,19 @@ static int clean_path(const char *p)
 	return 1;
 }
 
-/* In the store: the path itself, or PATH.tmp for a repair.  Elsewhere: where the configuration allows.  Returns the
- * directory that allows it, or NULL. */
-static const char *dest_allowed(const struct broker *b, const char *path, const char *dest)
+/* In the store: the path itself, or PATH.tmp for a repair.  Elsewhere: where the configuration allows, but nothing that
+ * is or holds the store or guix's state, or a part of them.  Returns the directory that allows it, or NULL. */
+static const char *dest_allowed(const struct broker *b, const struct job *j)
 {
-	size_t n = strlen(path);
+	size_t n = strlen(j->path);
 
-	if (strncmp(dest, path, n) == 0 && (dest[n] == '\0' || strcmp(dest + n, ".tmp") == 0))
+	if (strncmp(j->dest, j->path, n) == 0 && (j->dest[n] == '\0' || strcmp(j->dest + n, ".tmp") == 0))
 		return b->store_dir;
-	if (inside(dest, b->store_dir) || inside(dest, b->state_dir))
+	if (text_below(j->dest, b->store_dir) || text_below(j->dest, b->state_dir) || text_below(b->store_dir, j->dest) ||
+	    text_below(b->state_dir, j->dest))
 		return NULL;
 	for (unsigned i = 0; i < b->conf.destination_count; i++)
-		if (inside(dest, b->conf.destinations[i]))
+		if (text_below(j->parent, b->conf.destinations[i]))
 			return b->conf.destinations[i];
 	return NULL;
 }
@@ -100,8 +93,6 @@ static int open_parent(const struct job *j, const char *allowed)
 
 	if (dir < 0)
 		return -1;
-	while (n > 1 && allowed[n - 1] == '/')
-		n--;
 	fd = (int)syscall(SYS_openat2, dir, j->parent[n] == '/' ? j->parent + n + 1 : ".", &how, sizeof how);
 	close(dir);
 	return fd;
@@ -113,12 +104,13 @@ static int open_destination(struct broker *b, struct job *j)
 
 	if (storepath_check(j->path, b->store_dir) < 0)
 		return err_set(&j->why, "'%s' does not name a store item of %s", j->path, b->store_dir);
-	if (!clean_path(j->dest) || (allowed = dest_allowed(b, j->path, j->dest)) == NULL)
+	if (clean_path(j->dest)) {
+		j->name = strrchr(j->dest, '/') + 1;
+		(void)snprintf(j->parent, sizeof j->parent, "%.*s", (int)(j->name - j->dest - 1), j->dest);
+		allowed = dest_allowed(b, j);
+	}
+	if (allowed == NULL)
 		return err_set(&j->why, "destination '%s' is not allowed (allow-destination in narlock.conf)", j->dest);
-	j->name = strrchr(j->dest, '/') + 1;
-	(void)snprintf(j->parent, sizeof j->parent, "%.*s", (int)(j->name - j->dest - 1), j->dest);
-	if (j->parent[0] == '\0')
-		(void)snprintf(j->parent, sizeof j->parent, "/");
 	if ((j->parent_fd = open_parent(j, allowed)) < 0)
 		return err_sys(&j->why, errno, "cannot open %s", j->parent);
 	if (b->options.deduplicate && strcmp(j->parent, b->store_dir) == 0) {

@@ -7,6 +7,7 @@
 #include "broker/file.h"
 #include "broker/log.h"
 #include "broker/trace.h"
+#include "ipc/text.h"
 
 #define INTERVAL_MS 200
 /* Changes of the source that are told of one item. */
@@ -57,7 +58,7 @@ void trace_started(struct broker *b, const struct place *place, uint64_t size)
 	char text[24];
 
 	trace_url(t->url, sizeof t->url, b->options.urls[place->server], place->url);
-	log_clean(t->url);
+	text_clean(t->url);
 	t->size = size > 0 ? size : place->file_size;
 	t->blocks = !place->plain && (place->eris[0] != '\0' || place->manifest[0] != '\0');
 	t->started = 1;
@@ -109,7 +110,7 @@ void trace_progress(struct broker *b, uint64_t bytes, const char *source)
 		return;
 	if (strncmp(t->source, source, sizeof t->source - 1) != 0) {
 		(void)snprintf(t->source, sizeof t->source, "%s", source);
-		log_clean(t->source);
+		text_clean(t->source);
 		if (b->options.traces && t->blocks && t->told++ < MAX_TOLD) /* those lines have no place for it */
 			log_say("%s comes from %s", t->dest, t->source);
 	}

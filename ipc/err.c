@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ipc/err.h"
+#include "ipc/text.h"
 
 /* A reason often quotes what a stranger sent: nothing in it may move a terminal. */
 static void fill(struct err *e, int errnum, const char *fmt, va_list ap)
@@ -15,9 +16,7 @@ static void fill(struct err *e, int errnum, const char *fmt, va_list ap)
 		return;
 	e->code = errnum;
 	(void)vsnprintf(e->text, sizeof e->text, fmt, ap);
-	for (char *p = e->text; *p != '\0'; p++)
-		if (*p < 0x20 || *p > 0x7e)
-			*p = '?';
+	text_clean(e->text);
 	used = strlen(e->text);
 	if (errnum != 0)
 		(void)snprintf(e->text + used, sizeof e->text - used, ": %s", strerror(errnum));

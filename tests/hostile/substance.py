@@ -120,6 +120,12 @@ def destinations(machine):
     a = m.agent("substitute", url)
     for dest in (other, f"{m.store}/x", f"{m.state}/narlock/x", f"{m.state}/x"):  # not even then
         check((got := a.substitute(item, dest)) == "not-found" and not os.path.lexists(dest), f"{dest}: {got!r}")
+    with open(f"{m.store}/kept", "w") as f:
+        f.write("kept\n")
+    m.conf(f"helper-user = {m.uid}:{m.uid}\nallow-destination = {m.top}\nallow-destination = {os.path.dirname(m.top)}\n")
+    a = m.agent("substitute", url)
+    for dest in (m.store, m.state, m.top):  # what stands there would be removed first
+        check((got := a.substitute(item, dest)) == "not-found" and os.path.exists(f"{m.store}/kept"), f"{dest}: {got!r}")
     check(os.listdir(m.etc) == acl, "it wrote through a symbolic link out of the allowed directory")
 
 
