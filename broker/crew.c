@@ -278,8 +278,6 @@ static int on_sealed(struct broker *b, struct helper *h, const struct wire_msg *
 
 	if (m->version != WIRE_VERSION)
 		return err_set(e, "it speaks version %u, not %u: parts of two installations", m->version, WIRE_VERSION);
-	if (h->unit && (m->sender.pid != h->pid || m->sender.uid != h->demand.uid || m->sender.gid != h->demand.gid))
-		return err_set(e, "another process than the one that began says that it is sealed");
 	if (h->log < 0 || (h->kind == KIND_UNPACK && (h->in < 0 || h->out < 0)))
 		return err_set(e, "it has not got all its channels");
 	h->claimed = m->layers;
@@ -409,10 +407,22 @@ static const struct rule {
 	{ MSG_HOST_ADDRESSES, KIND_RESOLVE, HELPER_READY, on_host_addresses },
 };
 
+/* Of a helper of the service manager each message has to be its own: whoever else holds its connection was not looked at. */
+static int is_other(const struct helper *h, const struct wire_msg *m)
+{
+	return h->unit && (h->pid != 0 || m->type != MSG_STARTED) &&
+	       (m->sender.pid != h->pid || m->sender.uid != h->demand.uid || m->sender.gid != h->demand.gid);
+}
+
 static void dispatch(struct broker *b, struct helper *h, const struct wire_msg *m)
 {
 	struct err e = { 0, "" };
 
+	if (is_other(h, m)) {
+		(void)err_set(&e, "another process than the one that began sends %s", wire_name(m->type));
+		violation(b, h, e.text);
+		return;
+	}
 	for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
 		if (rules[i].type != m->type || (rules[i].kind != 0 && rules[i].kind != h->kind))
 			continue;

@@ -212,6 +212,25 @@ def mute(machine):
 mute.seconds = 20
 
 
+def silent(machine):
+    m = machine()
+    m.liar("fetch", "send 0003\n@02\nhang\n")
+    units = Units(m)
+    configured(m, units)
+    item, url = served(m)
+    a = m.agent("substitute", url)
+    a.write(f"substitute {item.path} {item.path}\n")
+    check(until(40, lambda: "it did not seal itself in time" in a.log), f"the log: {a.log!r}")
+    a.end()
+    for p in units.processes:
+        p.kill()
+        p.wait()
+    units.close()
+
+
+silent.seconds = 20
+
+
 # --- Those that lie ---------------------------------------------------------------------------------------------
 
 def other_listener(machine):
@@ -291,6 +310,36 @@ def forger(frames, why):
     return case
 
 
+def intruder(machine):
+    """Somebody else holds the connection of a sealed helper, and was never looked at."""
+    m = machine()
+    kept = []
+    liar = bytes.fromhex("0053") + b"\0" + b"".join(struct.pack(">H", len(t)) + t for t in (b"innocent.example", b"it lied"))
+
+    def serve(connection, kind):
+        kept.append(connection.dup())
+        units.start(connection, kind)
+
+    units = Units(m, serve=serve)
+    configured(m, units)
+    item, url = served(m)
+    a = m.agent("substitute", url)
+    try:
+        check((got := a.substitute(item)) == item.success, f"the reply is {got!r}: {a.log[-300:]!r}")
+        kept[0].send(liar)
+        again = m.item("again")
+        again.serve(m.bed.server, m.name)
+        check((got := a.substitute(again)) == again.success, f"the reply is {got!r}: {a.log[-300:]!r}")
+        check(a.says("another process than the one that began sends LIAR"), f"the log: {a.log!r}")
+        check(m.audit("source-lied") == [], "it has a record")
+    finally:
+        a.end()
+        for s in kept:
+            s.close()
+        units.gone()
+        units.close()
+
+
 SEAL = bytes.fromhex("00010002000000ff000000400000")
 
 
@@ -355,6 +404,11 @@ def cases():
     yield "socket: sealed by another process", forger([(STARTED, 0), (SEAL, 1)], "another process than the one")
     yield "socket: the pid of one that is not sealed", forger([(STARTED, 0), (SEAL, 0)], "Seccomp is 0, not 2")
     yield "socket: the pid of init", forger([(STARTED, None)], "it runs as uid 0")
+    yield "socket: another version", liar("send 0003\n@02\nsend 0001 0001 000000ff 0000 0040 0000\nhang\n", "it speaks version 1, not ")
+    yield "socket: a descriptor with STARTED", liar("sendfd 0003\nhang\n", "descriptor")
+    yield "socket: a descriptor with SEALED", liar("send 0003\n@02\n" + SEALED.replace("send", "sendfd") + "hang\n", "descriptor")
+    yield "socket: STARTED and nothing more", silent
+    yield "socket: another process speaks later", intruder
     yield "socket: a stranger connects", stranger
     yield "socket: a client talks nonsense", nonsense
 
