@@ -19,6 +19,11 @@
 
 /* Keys that wait for a commit: sorted together they touch each page of the tree once. */
 #define KEYS (1u << 20)
+/* Nodes that wait: stored in their order they fill the pages of the index, where nodes of several threads in
+ * turn would leave a tenth of each empty.  Nars whose nodes wait. */
+#define NODES 8192
+#define NODE_BYTES (4u << 20)
+#define FINISHED 8192
 /* Read at once. */
 #define PIECE (128 * 1024)
 
@@ -32,6 +37,17 @@ struct build {
 	struct err *e;
 	uint8_t *keys;
 	size_t n;
+	struct node {
+		uint32_t nar, number, len;
+		size_t at; /* of its pairs */
+	} *nodes;
+	uint8_t *pairs;
+	size_t nnodes, npairs; /* NPAIRS: bytes */
+	struct finished {
+		uint32_t nar;
+		struct eris_cap cap;
+	} *done_nars;
+	size_t ndone;
 	int in_transaction;
 	struct timespec began, committed;
 	struct build_report *r;
@@ -79,11 +95,44 @@ begin(struct build *b, struct err *e)
 }
 
 static int
-flush_keys(struct build *b, struct err *e)
+compare_nodes(const void *a, const void *b)
 {
-	int rc = catalog_put_keys(b->o->catalog, b->keys, b->n, e);
+	const struct node *x = a, *y = b;
 
-	b->n = 0;
+	return x->nar != y->nar ? (x->nar > y->nar) - (x->nar < y->nar) :
+	    (x->number > y->number) - (x->number < y->number);
+}
+
+/* All of a nar is there. */
+static int
+store_finished(struct build *b, const struct finished *f, struct err *e)
+{
+	struct catalog_nar nar;
+	int rc = catalog_nar(b->o->catalog, f->nar, &nar, e);
+
+	if (rc <= 0)
+		return rc;
+	nar.state = CATALOG_READY;
+	nar.cap = f->cap;
+	return build_manifest(b->o->catalog, b->o->cache, &nar, e) != 0 ? -1 :
+	    catalog_ready(b->o->catalog, &nar, e);
+}
+
+/* Everything that waits; in a transaction. */
+static int
+flush(struct build *b, struct err *e)
+{
+	int rc = 0;
+
+	qsort(b->nodes, b->nnodes, sizeof *b->nodes, compare_nodes);
+	for (size_t i = 0; i < b->nnodes && rc == 0; i++)
+		rc = catalog_put_node(b->o->catalog, b->nodes[i].nar, b->nodes[i].number, b->pairs + b->nodes[i].at,
+		    b->nodes[i].len, e);
+	for (size_t i = 0; i < b->ndone && rc == 0; i++)
+		rc = store_finished(b, &b->done_nars[i], e);
+	if (rc == 0)
+		rc = catalog_put_keys(b->o->catalog, b->keys, b->n, e);
+	b->nnodes = b->npairs = b->ndone = b->n = 0;
 	return rc;
 }
 
@@ -93,19 +142,26 @@ commit(struct build *b, struct err *e)
 	clock_gettime(CLOCK_MONOTONIC, &b->committed);
 	if (!b->in_transaction)
 		return 0;
-	if (flush_keys(b, e) != 0)
+	if (flush(b, e) != 0)
 		return -1;
 	b->in_transaction = 0;
 	return catalog_commit(b->o->catalog, e);
 }
 
+/* There is room for one more node and its keys, or for a nar that is finished and its root. */
 static int
-put_key(struct build *b, const uint8_t *ref, uint32_t nar, uint32_t number, struct err *e)
+make_room(struct build *b, struct err *e)
 {
-	if (b->n == KEYS && flush_keys(b, e) != 0)
+	if (begin(b, e) != 0)
 		return -1;
+	return b->n + 512 <= KEYS && b->nnodes < NODES && b->npairs + ERIS_LARGE <= NODE_BYTES &&
+	    b->ndone < FINISHED ? 0 : flush(b, e);
+}
+
+static void
+put_key(struct build *b, const uint8_t *ref, uint32_t nar, uint32_t number)
+{
 	catalog_key(b->keys + b->n++ * CATALOG_KEY, ref, nar, number);
-	return 0;
 }
 
 /* The full node of LEVEL, and the keys of what is beneath it. */
@@ -116,12 +172,16 @@ store_node(struct job *j, unsigned level, struct err *e)
 	uint32_t child = catalog_first(j->nar.size, level - 1) + l->nodes * 512;
 	unsigned n = l->n < 512 ? l->n : 512;
 
-	if (begin(j->b, e) != 0 || catalog_put_node(j->b->o->catalog, j->nar.id,
-	    catalog_first(j->nar.size, level) + l->nodes, l->pairs, (size_t)n * ERIS_PAIR, e) != 0)
+	struct build *b = j->b;
+
+	if (make_room(b, e) != 0)
 		return -1;
+	b->nodes[b->nnodes++] = (struct node){ j->nar.id, catalog_first(j->nar.size, level) + l->nodes,
+	    n * ERIS_PAIR, b->npairs };
+	memcpy(b->pairs + b->npairs, l->pairs, (size_t)n * ERIS_PAIR);
+	b->npairs += (size_t)n * ERIS_PAIR;
 	for (unsigned i = 0; i < n; i++)
-		if (put_key(j->b, l->pairs + i * ERIS_PAIR, j->nar.id, child + i, e) != 0)
-			return -1;
+		put_key(b, l->pairs + i * ERIS_PAIR, j->nar.id, child + i);
 	l->nodes++;
 	l->n -= n;
 	memmove(l->pairs, l->pairs + (size_t)n * ERIS_PAIR, (size_t)l->n * ERIS_PAIR);
@@ -133,12 +193,10 @@ finish_nar(struct job *j, struct err *e)
 {
 	struct build *b = j->b;
 
-	j->nar.state = CATALOG_READY;
-	if (begin(b, e) != 0 || build_manifest(b->o->catalog, b->o->cache, &j->nar, e) != 0 ||
-	    put_key(b, j->nar.cap.root.ref, j->nar.id, catalog_first(j->nar.size, j->nar.cap.level),
-	    e) != 0 ||
-	    catalog_ready(b->o->catalog, &j->nar, e) != 0)
+	if (make_room(b, e) != 0)
 		return -1;
+	b->done_nars[b->ndone++] = (struct finished){ j->nar.id, j->nar.cap };
+	put_key(b, j->nar.cap.root.ref, j->nar.id, catalog_first(j->nar.size, j->nar.cap.level));
 	b->r->nars++;
 	if (seconds_since(&b->committed) > BUILD_COMMIT)
 		return commit(b, e);
@@ -248,9 +306,9 @@ work_on(struct job *j, struct err *e)
 			int changed;
 
 			b->r->changed++;
-			/* No key of it may stay behind in memory, or it would be stored later and never be
+			/* Nothing of it may stay behind in memory, or it would be stored later and never be
 			 * found wrong. */
-			rc = flush_keys(b, e);
+			rc = flush(b, e);
 			if (rc == 0)
 				rc = fstat(fd, &st) == 0 ? catalog_again(b->o->catalog, j->nar.id, e) : 0;
 			if (rc == 0)
@@ -365,6 +423,15 @@ count_wanted(struct build *b, struct err *e)
 	return rc;
 }
 
+static void
+free_build(struct build *b)
+{
+	free(b->keys);
+	free(b->nodes);
+	free(b->pairs);
+	free(b->done_nars);
+}
+
 int
 build_run(const struct build_options *o, struct build_report *r, struct err *e)
 {
@@ -383,8 +450,13 @@ build_run(const struct build_options *o, struct build_report *r, struct err *e)
 	if (b.nars == 0)
 		return 0;
 	b.keys = malloc((size_t)KEYS * CATALOG_KEY);
-	if (b.keys == NULL)
+	b.nodes = malloc(NODES * sizeof *b.nodes);
+	b.pairs = malloc(NODE_BYTES);
+	b.done_nars = malloc(FINISHED * sizeof *b.done_nars);
+	if (b.keys == NULL || b.nodes == NULL || b.pairs == NULL || b.done_nars == NULL) {
+		free_build(&b);
 		return err_set(e, "out of memory");
+	}
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	b.running = o->threads;
@@ -405,15 +477,57 @@ build_run(const struct build_options *o, struct build_report *r, struct err *e)
 		b.broken = 1;
 	if (b.broken)
 		catalog_rollback(o->catalog);
-	free(b.keys);
+	free_build(&b);
 	r->bytes = b.done;
 	r->seconds = seconds_since(&b.began);
 	return b.broken ? -1 : 0;
 }
 
+/* The nodes of a manifest as they come, the root last. */
+struct nodes {
+	struct catalog *c;
+	uint32_t nar;
+	unsigned rows, n; /* N: in the row that is being filled */
+	int begun;
+	uint8_t last[ERIS_REF];
+	uint8_t pairs[ERIS_LARGE];
+};
+
+static int
+put_row(struct nodes *m, struct err *e)
+{
+	if (m->n > 0 && catalog_put_node(m->c, m->nar, CATALOG_MANIFEST - m->rows, m->pairs,
+	    (size_t)m->n * ERIS_PAIR, e) != 0)
+		return -1;
+	m->rows++;
+	m->n = 0;
+	return 0;
+}
+
+/* The node before this one was not the root. */
+static int
+on_node(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+{
+	struct nodes *m = ctx;
+	uint8_t key[CATALOG_KEY];
+
+	(void)data;
+	(void)len;
+	if (m->begun) {
+		memcpy(m->pairs + (size_t)m->n++ * ERIS_PAIR, m->last, ERIS_REF);
+		catalog_key(key, m->last, m->nar, CATALOG_MANIFEST);
+		if (catalog_put_keys(m->c, key, 1, e) != 0 || (m->n == 512 && put_row(m, e) != 0))
+			return -1;
+	}
+	m->begun = 1;
+	memcpy(m->last, hash, ERIS_REF);
+	return 0;
+}
+
 int
 build_manifest(struct catalog *c, int cache, struct catalog_nar *nar, struct err *e)
 {
+	struct nodes *m;
 	struct catalog_info info;
 	struct stat st;
 	char *text;
@@ -426,7 +540,17 @@ build_manifest(struct catalog *c, int cache, struct catalog_nar *nar, struct err
 		return rc;
 	if (files_text(cache, info.path, MANIFEST_NARINFO, &text, &len, &st) != 0)
 		return 0;
-	rc = pack_manifest(c, nar, text, len, NULL, NULL, nar->manifest, e);
+	m = calloc(1, sizeof *m);
+	if (m == NULL)
+		rc = err_set(e, "out of memory");
+	else {
+		m->c = c;
+		m->nar = nar->id;
+		rc = pack_manifest(c, nar, text, len, on_node, m, nar->manifest, e);
+		if (rc == 0)
+			rc = put_row(m, e);
+	}
+	free(m);
 	free(text);
 	if (rc != 0)
 		return -1;

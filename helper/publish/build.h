@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): read the nars that the index wants, encode them, and store where their blocks are.
  *
- * Memory: 16 MiB for keys that wait, 20 MiB of SQLite's, 1.5 MiB a thread.  A nar whose keys are stored in
+ * Memory: 18 MiB for keys and nodes that wait, 20 MiB of SQLite's, 1.5 MiB a thread.  A nar whose keys are stored in
  * part when the process is killed is begun again; all others are never read twice. */
 #ifndef NARLOCK_PUBLISH_BUILD_H
 #define NARLOCK_PUBLISH_BUILD_H

@@ -11,29 +11,41 @@
 #include "helper/publish/catalog.h"
 
 #define APPLICATION 0x6e61726c /* narl */
-#define VERSION 1
+#define VERSION 3
 /* How long a writer waits for another one, in milliseconds; readers never wait. */
 #define BUSY_MS 10000
+/* Keys of a row at most, but for those of one reference, which stay together; and keys that are merged into a
+ * row at once. */
+#define ROW_KEYS 64
+#define ROW_MERGE 4096
+/* Pairs of a row of a node: ten rows fill a page, and what is left of it behind the rows of a small nar is
+ * little.  The rows of a node have numbers one behind the other. */
+#define NODE_PAIRS 6
+#define NODE_ROWS 128
+_Static_assert(ERIS_LARGE / ERIS_PAIR <= NODE_PAIRS * NODE_ROWS, "a node has room");
 
 enum query {
-	Q_FIND, Q_NODE, Q_NAR, Q_NARS_OF, Q_NEXT, Q_NEXT_WANTED, Q_INFO, Q_NEXT_INFO, Q_TOTAL_INFO,
+	Q_NODE, Q_NAR, Q_NARS_OF, Q_NEXT, Q_NEXT_WANTED, Q_INFO, Q_NEXT_INFO, Q_TOTAL_INFO,
 	    Q_TOTAL_NAR, Q_PAGES,
 	Q_BEGIN, Q_HOLD, Q_COMMIT, Q_ROLLBACK, Q_BY_PATH, Q_ADD_NAR, Q_CHANGE, Q_STATE, Q_READY, Q_ADD_INFO,
-	    Q_ADD_NODE, Q_ADD_KEY,
-	Q_NODES_OF, Q_DROP_KEYS, Q_DROP_NODES, Q_DROP_NAR, Q_DROP_INFO, QUERIES
+	    Q_ADD_NODE, Q_ROW, Q_ROW_AFTER, Q_ROWS, Q_PUT_ROW, Q_DROP_ROW,
+	Q_NODES_OF, Q_DROP_NODES, Q_KEEP_INFO, Q_DROP_NAR, Q_DROP_INFO, QUERIES
 };
 
 #define NAR_COLUMNS "SELECT id,hash,path,size,mtime,state,cap,manifest,info_mtime FROM nar "
+/* The narinfo of an item stands beside its first nar as a rule; its name is not stored then. */
+#define BESIDE(hash) "(SELECT substr(path,1,length(path)-4)||'.narinfo' FROM nar WHERE nar.hash=" hash \
+	" ORDER BY id LIMIT 1)"
+#define INFO_COLUMNS "SELECT hash,coalesce(path," BESIDE("info.hash") "),mtime FROM info "
 
 static const char *const queries[QUERIES] = {
-	[Q_FIND] = "SELECT k FROM block WHERE k>=?1 AND k<?2 LIMIT ?3",
-	[Q_NODE] = "SELECT pairs FROM node WHERE id=?1",
+	[Q_NODE] = "SELECT id,pairs FROM node WHERE id>=?1 AND id<?2 ORDER BY id",
 	[Q_NAR] = NAR_COLUMNS "WHERE id=?1",
 	[Q_NARS_OF] = NAR_COLUMNS "WHERE hash=?1 ORDER BY id LIMIT ?2",
 	[Q_NEXT] = NAR_COLUMNS "WHERE id>?1 ORDER BY id LIMIT 1",
 	[Q_NEXT_WANTED] = NAR_COLUMNS "WHERE id>?1 AND state<2 ORDER BY id LIMIT 1",
-	[Q_INFO] = "SELECT hash,path,mtime FROM info WHERE hash=?1",
-	[Q_NEXT_INFO] = "SELECT hash,path,mtime FROM info WHERE hash>?1 ORDER BY hash LIMIT 1",
+	[Q_INFO] = INFO_COLUMNS "WHERE hash=?1",
+	[Q_NEXT_INFO] = INFO_COLUMNS "WHERE hash>?1 ORDER BY hash LIMIT 1",
 	[Q_TOTAL_INFO] = "SELECT count(*) FROM info",
 	[Q_TOTAL_NAR] = "SELECT count(*),sum(size),sum(state=2),sum(CASE state WHEN 2 THEN size ELSE 0 END),"
 	    "sum(CASE state WHEN 2 THEN size/32768+1+(size/32768+511)/512 ELSE 0 END) FROM nar",
@@ -47,32 +59,39 @@ static const char *const queries[QUERIES] = {
 	[Q_CHANGE] = "UPDATE nar SET size=?2,mtime=?3,state=0,cap=NULL,manifest=NULL WHERE id=?1",
 	[Q_STATE] = "UPDATE nar SET state=?2,cap=NULL,manifest=NULL WHERE id=?1",
 	[Q_READY] = "UPDATE nar SET state=2,cap=?2,manifest=?3,info_mtime=?4 WHERE id=?1",
-	[Q_ADD_INFO] = "INSERT OR REPLACE INTO info(hash,path,mtime) VALUES(?1,?2,?3)",
+	[Q_ADD_INFO] = "INSERT OR REPLACE INTO info(hash,path,mtime) VALUES(?1,nullif(?2," BESIDE("?1") "),?3)",
 	[Q_ADD_NODE] = "INSERT OR REPLACE INTO node(id,pairs) VALUES(?1,?2)",
-	[Q_ADD_KEY] = "INSERT OR IGNORE INTO block(k) VALUES(?1)",
+	[Q_ROW] = "SELECT first,keys FROM block WHERE first<=?1 ORDER BY first DESC LIMIT 1",
+	[Q_ROW_AFTER] = "SELECT first FROM block WHERE first>?1 ORDER BY first LIMIT 1",
+	[Q_ROWS] = "SELECT first,keys FROM block ORDER BY first",
+	[Q_PUT_ROW] = "INSERT OR REPLACE INTO block(first,keys) VALUES(?1,?2)",
+	[Q_DROP_ROW] = "DELETE FROM block WHERE first=?1",
 	[Q_NODES_OF] = "SELECT pairs FROM node WHERE id>=?1 AND id<?2",
-	[Q_DROP_KEYS] = "DELETE FROM block WHERE k>=?1 AND k<=?2",
 	[Q_DROP_NODES] = "DELETE FROM node WHERE id>=?1 AND id<?2",
+	[Q_KEEP_INFO] = "UPDATE info SET path=" BESIDE("info.hash") " WHERE path IS NULL AND hash=(SELECT hash FROM nar "
+	    "WHERE id=?1)",
 	[Q_DROP_NAR] = "DELETE FROM nar WHERE id=?1",
 	[Q_DROP_INFO] = "DELETE FROM info WHERE hash=?1",
 };
 
 /* Rows of `info' are found by the item; a wanted nar by a partial index that is empty when all is done. */
 static const char schema[] =
-    "PRAGMA application_id=1851880044;PRAGMA user_version=1;"
-    "CREATE TABLE info(hash INTEGER PRIMARY KEY,path TEXT NOT NULL,mtime INTEGER NOT NULL);"
+    "PRAGMA application_id=1851880044;PRAGMA user_version=3;"
+    "CREATE TABLE info(hash INTEGER PRIMARY KEY,path TEXT,mtime INTEGER NOT NULL);"
     "CREATE TABLE nar(id INTEGER PRIMARY KEY,hash INTEGER NOT NULL,path TEXT NOT NULL,size INTEGER NOT NULL,"
     "mtime INTEGER NOT NULL,state INTEGER NOT NULL,info_mtime INTEGER NOT NULL,cap BLOB,manifest BLOB);"
     "CREATE INDEX nar_hash ON nar(hash);"
     "CREATE INDEX nar_wanted ON nar(id) WHERE state<2;"
     "CREATE TABLE node(id INTEGER PRIMARY KEY,pairs BLOB NOT NULL);"
-    "CREATE TABLE block(k BLOB PRIMARY KEY) WITHOUT ROWID;";
+    "CREATE TABLE block(first INTEGER PRIMARY KEY,keys BLOB NOT NULL);";
 
-_Static_assert(APPLICATION == 1851880044 && VERSION == 1, "as the schema has them");
+_Static_assert(APPLICATION == 1851880044 && VERSION == 3, "as the schema has them");
 
 struct catalog {
 	sqlite3 *db;
 	sqlite3_stmt *prepared[QUERIES];
+	uint8_t *merged, *row; /* what a row becomes: plain keys, and packed */
+	size_t room;           /* keys that they can take */
 };
 
 /* --- SQLite ------------------------------------------------------------------------------------------- */
@@ -171,8 +190,12 @@ check_version(struct catalog *c, int writable, struct err *e)
 	}
 	if (application == APPLICATION && version == VERSION)
 		return 0;
-	err_set(e, tables == 0 ? "the index is empty" :
-	    "the file is no index of narlock-publish, or of another version");
+	if (tables == 0)
+		err_set(e, "the index is empty");
+	else if (application != APPLICATION)
+		err_set(e, "the file is no index of narlock-publish");
+	else
+		err_set(e, "the index is of version %lld, and this program makes version %d", (long long)version, VERSION);
 	if (e != NULL && tables != 0)
 		e->code = CATALOG_DAMAGED;
 	return -1;
@@ -211,14 +234,14 @@ catalog_open(const char *path, int writable, struct err *e)
 	/* A file that somebody else wrote must not run anything. */
 	sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	sqlite3_db_config(c->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-	/* Small pages: least is lost behind nodes of small nars, and least is written for a key. */
-	if ((writable && pragma(c, "PRAGMA page_size=2048", NULL, e) != 0) ||
+	if ((writable && pragma(c, "PRAGMA page_size=4096", NULL, e) != 0) ||
 	    pragma(c, writable ? "PRAGMA cache_size=-16384" : "PRAGMA cache_size=-4096", NULL, e) != 0 ||
 	    pragma(c, "PRAGMA temp_store=memory", NULL, e) != 0 ||
+	    pragma(c, "PRAGMA secure_delete=off", NULL, e) != 0 ||
 	    pragma(c, "PRAGMA cell_size_check=1", NULL, e) != 0 ||
 	    (writable && pragma(c, "PRAGMA journal_mode=wal", NULL, e) != 0) ||
 	    pragma(c, "PRAGMA synchronous=normal", NULL, e) != 0 ||
-	    pragma(c, "PRAGMA wal_autocheckpoint=8000", NULL, e) != 0 ||
+	    pragma(c, "PRAGMA wal_autocheckpoint=4000", NULL, e) != 0 ||
 	    pragma(c, "PRAGMA journal_size_limit=67108864", NULL, e) != 0 || check_version(c, writable,
 	    e) != 0) {
 		catalog_close(c);
@@ -235,13 +258,49 @@ catalog_close(struct catalog *c)
 	for (unsigned i = 0; i < QUERIES; i++)
 		sqlite3_finalize(c->prepared[i]);
 	sqlite3_close(c->db);
+	free(c->merged);
+	free(c->row);
 	free(c);
+}
+
+static int
+rotten(struct err *e)
+{
+	err_set(e, "the index: keys that are damaged");
+	if (e != NULL)
+		e->code = CATALOG_DAMAGED;
+	return -1;
+}
+
+int
+catalog_keys(struct catalog *c, uint64_t *n, struct err *e)
+{
+	sqlite3_stmt *s = get(c, Q_ROWS);
+	struct keys_reader r = { .last = { .ref = -1 } };
+	int rc;
+
+	*n = 0;
+	while ((rc = step(c, s, e)) > 0) {
+		int64_t first = sqlite3_column_int64(s, 0), before = r.last.ref;
+		int more = first > before ? keys_read(&r, first, sqlite3_column_blob(s, 1),
+		    (size_t)sqlite3_column_bytes(s, 1)) : -1;
+
+		for (; more >= 0 && (more = keys_next(&r)) > 0;)
+			++*n;
+		if (more < 0) {
+			rc = rotten(e);
+			break;
+		}
+	}
+	sqlite3_reset(s);
+	return rc < 0 ? -1 : 0;
 }
 
 int
 catalog_check(struct catalog *c, struct err *e)
 {
 	sqlite3_stmt *s = NULL;
+	uint64_t n;
 	int rc;
 
 	if (sqlite3_prepare_v2(c->db, "PRAGMA integrity_check(1)", -1, &s, NULL) != SQLITE_OK)
@@ -252,7 +311,7 @@ catalog_check(struct catalog *c, struct err *e)
 		e->code = CATALOG_DAMAGED;
 	}
 	sqlite3_finalize(s);
-	return rc < 0 ? -1 : 0;
+	return rc < 0 ? -1 : catalog_keys(c, &n, e);
 }
 
 /* --- Items -------------------------------------------------------------------------------------------- */
@@ -458,71 +517,61 @@ catalog_level(uint64_t size, uint32_t number)
 void
 catalog_key(uint8_t *key, const uint8_t ref[ERIS_REF], uint32_t nar, uint32_t number)
 {
-	memcpy(key, ref, CATALOG_SHORT);
-	key += CATALOG_SHORT;
-	key[0] = (uint8_t)(nar >> 24);
-	key[1] = (uint8_t)(nar >> 16);
-	key[2] = (uint8_t)(nar >> 8);
-	key[3] = (uint8_t)nar;
-	key[4] = (uint8_t)(number >> 16);
-	key[5] = (uint8_t)(number >> 8);
-	key[6] = (uint8_t)number;
+	keys_make(key, ref, nar, number);
 }
 
 int
 catalog_find(struct catalog *c, const uint8_t ref[ERIS_REF], struct catalog_place *places, unsigned *n,
     struct err *e)
 {
-	sqlite3_stmt *s = get(c, Q_FIND);
-	uint8_t last[CATALOG_KEY + 1];
+	sqlite3_stmt *s = get(c, Q_ROW);
+	const int64_t want = keys_ref(ref);
+	struct keys_reader r;
 	int rc;
 
 	*n = 0;
-	memset(last, 0xff, sizeof last);
-	memcpy(last, ref, CATALOG_SHORT);
-	sqlite3_bind_blob(s, 1, ref, CATALOG_SHORT, SQLITE_STATIC);
-	sqlite3_bind_blob(s, 2, last, sizeof last, SQLITE_STATIC);
-	sqlite3_bind_int(s, 3, CATALOG_PLACES);
-	while (*n < CATALOG_PLACES && (rc = step(c, s, e)) != 0) {
-		const uint8_t *k;
-
-		if (rc < 0)
-			return -1;
-		if (sqlite3_column_bytes(s, 0) != CATALOG_KEY)
-			continue;
-		k = (const uint8_t *)sqlite3_column_blob(s, 0) + CATALOG_SHORT;
-		places[*n].nar = (uint32_t)k[0] << 24 | (uint32_t)k[1] << 16 | (uint32_t)k[2] << 8 | k[3];
-		places[(*n)++].number = (uint32_t)k[4] << 16 | (uint32_t)k[5] << 8 | k[6];
-	}
+	sqlite3_bind_int64(s, 1, want);
+	rc = step(c, s, e);
+	if (rc <= 0)
+		return rc;
+	rc = keys_read(&r, sqlite3_column_int64(s, 0), sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1));
+	while (rc >= 0 && *n < CATALOG_PLACES && (rc = keys_next(&r)) > 0 && r.last.ref <= want)
+		if (r.last.ref == want)
+			places[(*n)++] = (struct catalog_place){ r.last.nar, r.last.number };
 	sqlite3_reset(s);
-	return 0;
+	return rc < 0 ? rotten(e) : 0;
 }
 
 static int64_t
 node_id(uint32_t nar, uint32_t number)
 {
-	return (int64_t)nar << 24 | number;
+	return ((int64_t)nar << 24 | number) * NODE_ROWS;
 }
 
 int
 catalog_node(struct catalog *c, uint32_t nar, uint32_t number, uint8_t *plain, struct err *e)
 {
 	sqlite3_stmt *s = get(c, Q_NODE);
-	int rc, n;
+	const int64_t id = node_id(nar, number);
+	size_t len = 0;
+	int rc;
 
-	sqlite3_bind_int64(s, 1, node_id(nar, number));
-	rc = step(c, s, e);
-	if (rc > 0) {
-		n = sqlite3_column_bytes(s, 0);
-		if (n <= 0 || n > (int)ERIS_LARGE)
-			rc = 0;
-		else {
-			memcpy(plain, sqlite3_column_blob(s, 0), (size_t)n);
-			memset(plain + n, 0, ERIS_LARGE - (size_t)n);
+	sqlite3_bind_int64(s, 1, id);
+	sqlite3_bind_int64(s, 2, id + NODE_ROWS);
+	while ((rc = step(c, s, e)) > 0) {
+		size_t n = (size_t)sqlite3_column_bytes(s, 1), at = (size_t)(sqlite3_column_int64(s, 0) - id);
+
+		/* A row is missing, or is none. */
+		if (n == 0 || at * NODE_PAIRS * ERIS_PAIR != len || n > ERIS_LARGE - len) {
+			len = 0;
+			break;
 		}
+		memcpy(plain + len, sqlite3_column_blob(s, 1), n);
+		len += n;
 	}
 	sqlite3_reset(s);
-	return rc;
+	memset(plain + len, 0, ERIS_LARGE - len);
+	return rc < 0 ? -1 : len > 0;
 }
 
 /* --- Writing ------------------------------------------------------------------------------------------ */
@@ -549,22 +598,199 @@ catalog_rollback(struct catalog *c)
 		run(c, get(c, Q_ROLLBACK), NULL);
 }
 
-/* The keys of the blocks that pairs name. */
 static int
-drop_pairs(struct catalog *c, uint32_t nar, const uint8_t *pairs, size_t len, struct err *e)
+compare_keys(const void *a, const void *b)
 {
-	sqlite3_stmt *s = get(c, Q_DROP_KEYS);
-	uint8_t first[CATALOG_KEY], last[CATALOG_KEY];
+	return memcmp(a, b, KEYS_SIZE);
+}
 
-	for (; len >= ERIS_PAIR; pairs += ERIS_PAIR, len -= ERIS_PAIR) {
-		catalog_key(first, pairs, nar, 0);
-		catalog_key(last, pairs, nar, 0xffffff);
-		sqlite3_bind_blob(s, 1, first, sizeof first, SQLITE_STATIC);
-		sqlite3_bind_blob(s, 2, last, sizeof last, SQLITE_STATIC);
+/* Room for N keys. */
+static int
+make_room(struct catalog *c, size_t n, struct err *e)
+{
+	uint8_t *merged, *row;
+
+	if (n <= c->room)
+		return 0;
+	n += ROW_MERGE;
+	merged = realloc(c->merged, n * KEYS_SIZE);
+	if (merged != NULL)
+		c->merged = merged;
+	row = merged == NULL ? NULL : realloc(c->row, KEYS_ROOM(n));
+	if (row == NULL)
+		return err_set(e, "out of memory");
+	c->row = row;
+	c->room = n;
+	return 0;
+}
+
+/* One row as it is. */
+struct row {
+	int64_t first, end; /* END: the row behind it */
+	size_t n;           /* keys, at c->merged */
+};
+
+/* The row that the key WANT is in or belongs into, and room for MORE keys behind its own. */
+static int
+load_row(struct catalog *c, struct row *row, int64_t want, size_t more, struct err *e)
+{
+	sqlite3_stmt *s = get(c, Q_ROW), *after = get(c, Q_ROW_AFTER);
+	struct keys_reader r;
+	int rc;
+
+	*row = (struct row){ 0, KEYS_END, 0 };
+	sqlite3_bind_int64(s, 1, want);
+	rc = step(c, s, e);
+	if (rc > 0) {
+		row->first = sqlite3_column_int64(s, 0);
+		if (keys_read(&r, row->first, sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1)) != 0)
+			rc = -1;
+		while (rc > 0 && (rc = keys_next(&r)) > 0 && make_room(c, row->n + 1, e) == 0) {
+			uint8_t *key = c->merged + row->n++ * KEYS_SIZE, ref[KEYS_SHORT];
+
+			for (unsigned i = 0; i < KEYS_SHORT; i++)
+				ref[i] = (uint8_t)(r.last.ref >> 8 * (KEYS_SHORT - 1 - i));
+			keys_make(key, ref, r.last.nar, r.last.number);
+		}
+		if (rc < 0)
+			rotten(e);
+		else if (rc > 0)
+			rc = -1; /* no room */
+		sqlite3_reset(s);
+	}
+	if (rc < 0 || make_room(c, row->n + more, e) != 0)
+		return -1;
+	sqlite3_bind_int64(after, 1, want);
+	rc = step(c, after, e);
+	if (rc > 0)
+		row->end = sqlite3_column_int64(after, 0);
+	sqlite3_reset(after);
+	return rc < 0 ? -1 : 0;
+}
+
+/* The keys at c->merged in place of a row: in rows of the same size, as few as can be. */
+static int
+store_row(struct catalog *c, const struct row *row, struct err *e)
+{
+	const size_t rows = (row->n + ROW_KEYS - 1) / ROW_KEYS;
+	int64_t first = row->first;
+	size_t at = 0;
+
+	if (row->n == 0)
+		return run_with(c, Q_DROP_ROW, first, 0, e);
+	for (size_t i = 1; at < row->n; i++) {
+		sqlite3_stmt *s = get(c, Q_PUT_ROW);
+		size_t to = i < rows ? row->n * i / rows : row->n;
+
+		while (to < row->n && memcmp(c->merged + to * KEYS_SIZE, c->merged + (to - 1) * KEYS_SIZE,
+		    KEYS_SHORT) == 0)
+			to++;
+		if (to <= at) /* all of it went with the piece before */
+			continue;
+		sqlite3_bind_int64(s, 1, first);
+		sqlite3_bind_blob(s, 2, c->row, (int)keys_pack(c->row, first, c->merged + at * KEYS_SIZE, to - at),
+		    SQLITE_STATIC);
 		if (run(c, s, e) != 0)
+			return -1;
+		at = to;
+		first = at < row->n ? keys_ref(c->merged + at * KEYS_SIZE) : 0;
+	}
+	return 0;
+}
+
+/* How many of N sorted keys are for a row. */
+static size_t
+count_for(const struct row *row, const uint8_t *keys, size_t n)
+{
+	size_t m = 0;
+
+	while (m < n && m < ROW_MERGE && keys_ref(keys + m * KEYS_SIZE) < row->end)
+		m++;
+	return m;
+}
+
+/* Sorted keys into a row, from the end on, so that both lie in one place. */
+static size_t
+add_to_row(struct catalog *c, struct row *row, const uint8_t *keys, size_t n)
+{
+	size_t m = count_for(row, keys, n), old = row->n, to = old + m, left = m, unique = 0;
+	uint8_t *all = c->merged;
+
+	while (left > 0) {
+		const uint8_t *key = keys + (left - 1) * KEYS_SIZE, *mine = all + (old - 1) * KEYS_SIZE;
+
+		if (old > 0 && compare_keys(mine, key) > 0) {
+			memmove(all + --to * KEYS_SIZE, mine, KEYS_SIZE);
+			old--;
+		} else {
+			memcpy(all + --to * KEYS_SIZE, key, KEYS_SIZE);
+			left--;
+		}
+	}
+	for (size_t i = 0; i < row->n + m; i++)
+		if (i == 0 || compare_keys(all + i * KEYS_SIZE, all + (unique - 1) * KEYS_SIZE) != 0)
+			memmove(all + unique++ * KEYS_SIZE, all + i * KEYS_SIZE, KEYS_SIZE);
+	row->n = unique;
+	return m;
+}
+
+/* The keys of one nar out of a row, whatever their numbers. */
+static size_t
+drop_from_row(struct catalog *c, struct row *row, const uint8_t *keys, size_t n)
+{
+	const size_t m = count_for(row, keys, n);
+	size_t kept = 0, k = 0;
+
+	for (size_t i = 0; i < row->n; i++) {
+		const uint8_t *mine = c->merged + i * KEYS_SIZE;
+
+		while (k < m && memcmp(keys + k * KEYS_SIZE, mine, KEYS_SHORT + 4) < 0)
+			k++;
+		if (k == m || memcmp(keys + k * KEYS_SIZE, mine, KEYS_SHORT + 4) != 0)
+			memmove(c->merged + kept++ * KEYS_SIZE, mine, KEYS_SIZE);
+	}
+	row->n = kept;
+	return m;
+}
+
+/* Sorted keys into the rows, or out of them. */
+static int
+change_keys(struct catalog *c, const uint8_t *keys, size_t n, int add, struct err *e)
+{
+	for (size_t at = 0; at < n;) {
+		const uint8_t *from = keys + at * KEYS_SIZE;
+		struct row row;
+		size_t before;
+
+		if (load_row(c, &row, keys_ref(from), ROW_MERGE, e) != 0)
+			return -1;
+		before = row.n;
+		at += (add ? add_to_row : drop_from_row)(c, &row, from, n - at);
+		if (row.n != before && store_row(c, &row, e) != 0)
 			return -1;
 	}
 	return 0;
+}
+
+int
+catalog_put_keys(struct catalog *c, uint8_t *keys, size_t n, struct err *e)
+{
+	/* In the order of the tree every row is touched once, not once a key. */
+	qsort(keys, n, KEYS_SIZE, compare_keys);
+	return change_keys(c, keys, n, 1, e);
+}
+
+/* The keys of the blocks that pairs of one node name. */
+static int
+drop_pairs(struct catalog *c, uint32_t nar, const uint8_t *pairs, size_t len, struct err *e)
+{
+	uint8_t keys[ERIS_LARGE / ERIS_PAIR * KEYS_SIZE];
+	size_t n = 0;
+
+	for (; len >= ERIS_PAIR; pairs += ERIS_PAIR, len -= ERIS_PAIR)
+		keys_make(keys + n++ * KEYS_SIZE, pairs, nar, 0);
+	qsort(keys, n, KEYS_SIZE, compare_keys);
+	return change_keys(c, keys, n, 0, e);
 }
 
 static int
@@ -598,7 +824,7 @@ drop_blocks(struct catalog *c, uint32_t id, struct err *e)
 	if (pairs == NULL)
 		return err_set(e, "out of memory");
 	sqlite3_bind_int64(s, 1, node_id(id, 0));
-	sqlite3_bind_int64(s, 2, node_id(id, 0) + (1 << 24));
+	sqlite3_bind_int64(s, 2, node_id(id + 1, 0));
 	while ((rc = step(c, s, e)) > 0) {
 		int n = sqlite3_column_bytes(s, 0);
 
@@ -614,7 +840,7 @@ drop_blocks(struct catalog *c, uint32_t id, struct err *e)
 	free(pairs);
 	if (rc < 0)
 		return -1;
-	return run_with(c, Q_DROP_NODES, node_id(id, 0), node_id(id, 0) + (1 << 24), e);
+	return run_with(c, Q_DROP_NODES, node_id(id, 0), node_id(id + 1, 0), e);
 }
 
 static int
@@ -722,29 +948,19 @@ catalog_put_node(struct catalog *c, uint32_t nar, uint32_t number, const uint8_t
     struct err *e)
 {
 	sqlite3_stmt *s = get(c, Q_ADD_NODE);
+	int64_t id = node_id(nar, number);
 
-	sqlite3_bind_int64(s, 1, node_id(nar, number));
-	sqlite3_bind_blob(s, 2, pairs, (int)len, SQLITE_STATIC);
-	return run(c, s, e);
-}
+	if (run_with(c, Q_DROP_NODES, id, id + NODE_ROWS, e) != 0)
+		return -1;
+	while (len > 0) {
+		size_t n = len < NODE_PAIRS * ERIS_PAIR ? len : NODE_PAIRS * ERIS_PAIR;
 
-static int
-compare_keys(const void *a, const void *b)
-{
-	return memcmp(a, b, CATALOG_KEY);
-}
-
-int
-catalog_put_keys(struct catalog *c, uint8_t *keys, size_t n, struct err *e)
-{
-	sqlite3_stmt *s = get(c, Q_ADD_KEY);
-
-	/* In the order of the tree every page is touched once, not once a key. */
-	qsort(keys, n, CATALOG_KEY, compare_keys);
-	for (size_t i = 0; i < n; i++) {
-		sqlite3_bind_blob(s, 1, keys + i * CATALOG_KEY, CATALOG_KEY, SQLITE_STATIC);
+		sqlite3_bind_int64(s, 1, id++);
+		sqlite3_bind_blob(s, 2, pairs, (int)n, SQLITE_STATIC);
 		if (run(c, s, e) != 0)
 			return -1;
+		pairs += n;
+		len -= n;
 	}
 	return 0;
 }
@@ -752,7 +968,8 @@ catalog_put_keys(struct catalog *c, uint8_t *keys, size_t n, struct err *e)
 int
 catalog_drop_nar(struct catalog *c, uint32_t id, struct err *e)
 {
-	return drop_blocks(c, id, e) != 0 ? -1 : run_with(c, Q_DROP_NAR, id, 0, e);
+	return drop_blocks(c, id, e) != 0 || run_with(c, Q_KEEP_INFO, id, 0, e) != 0 ? -1 :
+	    run_with(c, Q_DROP_NAR, id, 0, e);
 }
 
 int

@@ -6,9 +6,10 @@
  *
  * A nar of L leaves has blocks numbered from 0: its leaves in the order of the content, then the nodes of
  * level 1, then those of level 2 and so on; the root is the last one.  What is stored for each block is a key
- * of 13 bytes: the first CATALOG_SHORT bytes of its reference, the number of its nar, its own number.  Short
- * keys collide now and then: the block's own hash says which one it is.  Leaves are never stored.  Nodes are
- * stored as the pairs that they hold: to rebuild one from its 16 MiB of leaves would take 30 ms. */
+ * of the first CATALOG_SHORT bytes of its reference, the number of its nar, and its own number; some dozens of
+ * them are packed into one row (keys.h).  Short keys collide now and then: the block's own hash says which one
+ * it is.  Leaves are never stored.  Nodes are stored as the pairs that they hold: to rebuild one from its 16
+ * MiB of leaves would take 30 ms. */
 #ifndef NARLOCK_PUBLISH_CATALOG_H
 #define NARLOCK_PUBLISH_CATALOG_H
 
@@ -16,15 +17,17 @@
 #include <stdint.h>
 
 #include "helper/eris/eris.h"
+#include "helper/publish/keys.h"
 #include "ipc/err.h"
 #include "ipc/limits.h"
 
-#define CATALOG_SHORT 6
-#define CATALOG_KEY (CATALOG_SHORT + 7)
+#define CATALOG_SHORT KEYS_SHORT
+#define CATALOG_KEY KEYS_SIZE
 /* Leaves of a nar: 512 GiB. */
 #define CATALOG_LEAVES ((1u << 24) - (1u << 16))
 #define CATALOG_NARS UINT32_MAX
-/* The number of the root of a nar's manifest, which can be asked for like a block. */
+/* The number of all nodes of a nar's manifest, which can be asked for like blocks.  Those below the root stand
+ * as pairs without keys in nodes of this number and of those right below it. */
 #define CATALOG_MANIFEST 0xffffffu
 /* Places that are looked at for one reference. */
 #define CATALOG_PLACES 64
@@ -40,8 +43,10 @@ void catalog_start(void);
 struct catalog *catalog_open(const char *path, int writable, struct err *e);
 void catalog_close(struct catalog *c);
 
-/* catalog_check(c, e): read all of it, and tell whether SQLite finds it sound. */
+/* catalog_check(c, e): read all of it, and tell whether SQLite finds it sound, and the keys are. */
 int catalog_check(struct catalog *c, struct err *e);
+/* catalog_keys(c, n, e): read all keys, and count them. */
+int catalog_keys(struct catalog *c, uint64_t *n, struct err *e);
 
 /* --- Items -------------------------------------------------------------------------------------------- */
 

@@ -23,6 +23,7 @@
 #include "helper/publish/pack.h"
 #include "helper/publish/place.h"
 #include "helper/publish/scan.h"
+#include "helper/publish/tool.h"
 
 struct bed {
 	char dir[64], cache[96], index[96];
@@ -313,23 +314,166 @@ test_numbers(void **state)
 	assert_true(catalog_hash("short") == -1);
 }
 
+/* What goes in comes out; a row that was changed in any byte, or cut off, is refused. */
+static void
+test_packed_keys(void **state)
+{
+	enum { N = 200 };
+	uint8_t keys_in[N * KEYS_SIZE], row[KEYS_ROOM(N)], ref[KEYS_SHORT];
+	struct keys_reader r;
+	uint64_t seed = 3;
+	int64_t last = 1000;
+	size_t len;
+	unsigned n = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < N; i++) {
+		/* Steps of every size, also none. */
+		last += i % 7 == 0 ? 0 : (int64_t)(next_random(&seed) & ((1u << i % 29) - 1));
+		for (unsigned k = 0; k < KEYS_SHORT; k++)
+			ref[k] = (uint8_t)(last >> 8 * (KEYS_SHORT - 1 - k));
+		keys_make(keys_in + i * KEYS_SIZE, ref, i % 3 == 0 ? UINT32_MAX - N + i : i, i % 5 == 0 ? 0xffffff : i);
+		assert_int_equal(keys_ref(keys_in + i * KEYS_SIZE), last);
+	}
+	len = keys_pack(row, 1000, keys_in, N);
+	assert_true(len < sizeof row);
+	assert_int_equal(keys_read(&r, 1000, row, len), 0);
+	while (keys_next(&r) > 0) {
+		uint8_t key[KEYS_SIZE];
+
+		for (unsigned k = 0; k < KEYS_SHORT; k++)
+			ref[k] = (uint8_t)(r.last.ref >> 8 * (KEYS_SHORT - 1 - k));
+		keys_make(key, ref, r.last.nar, r.last.number);
+		assert_memory_equal(key, keys_in + n++ * KEYS_SIZE, KEYS_SIZE);
+	}
+	assert_int_equal(n, N);
+	assert_int_equal(keys_read(&r, 1001, row, len), -1);
+	for (size_t i = 0; i < len; i++) {
+		assert_int_equal(keys_read(&r, 1000, row, i), -1);
+		row[i] ^= 1;
+		assert_int_equal(keys_read(&r, 1000, row, len), -1);
+		row[i] ^= 1;
+	}
+	assert_int_equal(keys_read(&r, 1000, row, len), 0);
+}
+
+/* Keys in and out of the index in batches of all sizes, and of references that many share: what is found is
+ * what a list says. */
+static void
+test_many_keys(void **state)
+{
+	enum { REFS = 3000, ROUNDS = 40 };
+	struct bed *b = *state;
+	uint8_t *all = malloc((size_t)REFS * ERIS_REF), *batch = malloc((size_t)REFS * KEYS_SIZE);
+	uint32_t *nar = calloc(REFS, sizeof *nar); /* 0: it is not there */
+	uint64_t seed = 8, n;
+
+	assert_true(all != NULL && batch != NULL && nar != NULL);
+	for (size_t i = 0; i < (size_t)REFS * ERIS_REF; i++)
+		all[i] = (uint8_t)next_random(&seed);
+	/* A hundred that differ only behind what is stored. */
+	for (size_t i = 1; i < 100; i++)
+		memcpy(all + i * ERIS_REF, all, CATALOG_SHORT);
+	for (unsigned round = 1; round <= ROUNDS; round++) {
+		size_t from = next_random(&seed) % REFS, to = from + next_random(&seed) % (REFS - from) + 1, m = 0;
+
+		assert_int_equal(catalog_begin(b->catalog, &b->e), 0);
+		for (size_t i = from; i < to; i++)
+			if (nar[i] == 0) {
+				nar[i] = round;
+				catalog_key(batch + m++ * KEYS_SIZE, all + i * ERIS_REF, round, (uint32_t)i);
+			}
+		assert_int_equal(catalog_put_keys(b->catalog, batch, m, &b->e), 0);
+		/* The same once more changes nothing. */
+		assert_int_equal(catalog_put_keys(b->catalog, batch, m, &b->e), 0);
+		assert_int_equal(catalog_commit(b->catalog, &b->e), 0);
+		m = 0;
+		for (size_t i = 0; i < REFS; i++)
+			m += nar[i] != 0;
+		assert_int_equal(catalog_keys(b->catalog, &n, &b->e), 0);
+		assert_int_equal(n, m);
+	}
+	for (size_t i = 0; i < REFS; i++) {
+		struct catalog_place p[CATALOG_PLACES];
+		unsigned count, good = 0;
+
+		assert_int_equal(catalog_find(b->catalog, all + i * ERIS_REF, p, &count, &b->e), 0);
+		for (unsigned k = 0; k < count; k++)
+			good += p[k].nar == nar[i] && p[k].number == i;
+		if (i >= 100)
+			assert_int_equal(good, nar[i] != 0);
+		else
+			assert_int_equal(count, CATALOG_PLACES);
+	}
+	free(all);
+	free(batch);
+	free(nar);
+}
+
+/* An index as an older version wrote it is set aside, and a new one is made. */
+static void
+test_old_version(void **state)
+{
+	struct bed *b = *state;
+	char command[256];
+	struct catalog *c;
+
+	catalog_close(b->catalog);
+	b->catalog = NULL;
+	for (unsigned version = 1; version < 3; version++) {
+		snprintf(command, sizeof command,
+		    "python3 -c \"import sqlite3;c=sqlite3.connect('%s');c.execute('pragma user_version=%u')\"", b->index,
+		    version);
+		assert_int_equal(system(command), 0);
+		assert_null(catalog_open(b->index, 1, &b->e));
+		assert_int_equal(b->e.code, CATALOG_DAMAGED);
+		assert_non_null(strstr(b->e.text, "version"));
+	}
+	{
+		struct conf conf = { 0 };
+
+		strcpy(conf.state, b->dir);
+		assert_int_equal(tool_prepare(&conf, &b->e), 0);
+	}
+	c = catalog_open(b->index, 0, &b->e);
+	assert_non_null(c);
+	catalog_close(c);
+}
+
 /* --- Changes ------------------------------------------------------------------------------------------ */
 
+/* Keys of blocks and roots of manifests, and rows of nodes: six pairs each. */
 static uint64_t
 keys(struct bed *b)
 {
-	char command[256];
-	unsigned long n;
+	char command[400];
+	unsigned long rows, others;
+	uint64_t n;
 	FILE *f;
 
-	/* Counted from outside: there is no function for it. */
+	if (catalog_keys(b->catalog, &n, &b->e) != 0)
+		fail_msg("%s", b->e.text);
+	/* Counted from outside: there is no function for it.  Nodes of manifests have the largest numbers. */
 	snprintf(command, sizeof command,
-	    "python3 -c \"import sqlite3;c=sqlite3.connect('%s');print(c.execute('select "
-	    "(select count(*) from block)*1000000+(select count(*) from node)').fetchone()[0])\"", b->index);
+	    "python3 -c \"import sqlite3;c=sqlite3.connect('%s');q='from node where (id>>7&16777215)%%s16711680';"
+	    "print(*c.execute('select count(*) '+q%%'<').fetchone(),"
+	    "*c.execute('select coalesce(sum(length(pairs)),0)/64 '+q%%'>=').fetchone())\"", b->index);
 	f = popen(command, "r");
 	assert_non_null(f);
-	assert_int_equal(fscanf(f, "%lu", &n), 1);
+	assert_int_equal(fscanf(f, "%lu %lu", &rows, &others), 2);
 	pclose(f);
+	return (n - others) * 1000000 + rows;
+}
+
+/* Rows of the nodes of a nar. */
+static uint64_t
+rows(uint64_t size)
+{
+	uint64_t n = 0;
+
+	for (unsigned l = 1; l < 4; l++)
+		for (uint32_t i = 0, below = catalog_count(size, l - 1); i < catalog_count(size, l); i++)
+			n += (uint64_t)((below - i * 512 < 512 ? below - i * 512 : 512) + 5) / 6;
 	return n;
 }
 
@@ -345,7 +489,7 @@ test_changes(void **state)
 		put_item(b, i, 600 * 32768, i);
 	update(b, 2);
 	/* 601 leaves, two nodes, a root and a manifest each. */
-	assert_int_equal(keys(b), 4 * 605 * 1000000ull + 4 * 3);
+	assert_int_equal(keys(b), 4 * 605 * 1000000ull + 4 * rows(600 * 32768));
 	/* Another content. */
 	put_item(b, 1, 700 * 32768, 77);
 	update(b, 2);
@@ -358,7 +502,7 @@ test_changes(void **state)
 	snprintf(path, sizeof path, "%s/zstd/%s.nar", b->cache, name);
 	assert_int_equal(unlink(path), 0);
 	update(b, 1);
-	assert_int_equal(keys(b), (2 * 605 + 705) * 1000000ull + 3 * 3);
+	assert_int_equal(keys(b), (2 * 605 + 705) * 1000000ull + 2 * rows(600 * 32768) + rows(700 * 32768));
 	/* Everything is gone: an empty directory forgets nothing. */
 	snprintf(path, sizeof path, "%s.away", b->cache);
 	assert_int_equal(rename(b->cache, path), 0);
@@ -366,7 +510,7 @@ test_changes(void **state)
 	close(b->fd);
 	b->fd = open(b->cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	update(b, 1);
-	assert_int_equal(keys(b), (2 * 605 + 705) * 1000000ull + 3 * 3);
+	assert_int_equal(keys(b), (2 * 605 + 705) * 1000000ull + 2 * rows(600 * 32768) + rows(700 * 32768));
 	assert_int_equal(rmdir(b->cache), 0);
 	assert_int_equal(rename(path, b->cache), 0);
 	close(b->fd);
@@ -586,10 +730,9 @@ test_killed(void **state)
 		for (unsigned i = 0; i < 40; i++) {
 			uint64_t size = (i * 37 + 1) * 32768 + i;
 
-			for (unsigned l = 0; l < 4; l++) {
+			for (unsigned l = 0; l < 4; l++)
 				blocks += catalog_count(size, l);
-				nodes += l > 0 ? catalog_count(size, l) : 0;
-			}
+			nodes += rows(size);
 		}
 		assert_int_equal(keys(b), blocks * 1000000 + nodes);
 	}
@@ -671,6 +814,9 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_packed_keys),
+		cmocka_unit_test_setup_teardown(test_many_keys, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_old_version, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_every_block, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_changes, setup, teardown),
