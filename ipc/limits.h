@@ -83,6 +83,9 @@
 #define LIMIT_HEADERS 65536
 /* The same of one answer of a source of blocks, trailers included: hundreds of them come at a time. */
 #define LIMIT_BLOCK_HEADERS 8192
+/* Where blocks are the only way left: when no block has come for so long, in milliseconds, the nar fails; until then
+ * sources that answer, if only that they did not find it in time, are asked again and again. */
+#define LIMIT_INSIST_MS 60000
 /* Redirects followed for one request. */
 #define LIMIT_REDIRECTS 5
 /* The file of CA certificates, in bytes; Debian's is 220 KiB. */

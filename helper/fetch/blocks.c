@@ -139,6 +139,8 @@ struct blocks {
 	struct doubt doubts[DOUBTS];
 	uint8_t again;            /* 0: not yet; 1: under way; 2: over */
 	uint8_t insists, patient; /* there is no other way; they have all the time that is configured */
+	uint8_t gave_up;          /* nothing came although it was insisted on */
+	uint32_t insist_ms;       /* how long nothing may come then */
 	uint64_t begun, progress; /* milliseconds */
 	uint64_t wanted;          /* blocks under way or asked for, at the last look */
 	uint64_t got[FROM_KINDS], shown[FROM_KINDS], streamed;
@@ -978,12 +980,23 @@ hopeless(struct blocks *b)
 		stuck(b, why);
 }
 
+static int
+anybody_answers(const struct blocks *b)
+{
+	for (unsigned i = 0; i < b->norigins; i++)
+		if (b->origins[i].heard != 0)
+			return 1;
+	return 0;
+}
+
 /* How long it may take that nothing comes. */
 static uint32_t
 stall_ms(const struct blocks *b)
 {
 	uint32_t all = b->fetch->settings.stall_ms;
 
+	if (b->insists && b->insist_ms > all && anybody_answers(b))
+		return b->insist_ms;
 	for (size_t i = 0; i < b->fetch->blocks->nsources; i++)
 		if (b->added[i] && !is_vain(b, i))
 			return all;
@@ -1011,8 +1024,10 @@ look_for_hope(struct blocks *b)
 	}
 	if (b->files_added && sched_stuck(b->sched, now, ref))
 		hopeless(b);
-	if (b->state == BLOCKS_RUNS && now >= b->progress + stall_ms(b))
+	if (b->state == BLOCKS_RUNS && now >= b->progress + stall_ms(b)) {
+		b->gave_up = b->insists;
 		stuck(b, "no block came for too long");
+	}
 }
 
 enum blocks_state
@@ -1079,18 +1094,24 @@ blocks_wake(struct fetch *f)
 }
 
 void
-blocks_insist(struct blocks *b)
+blocks_insist(struct blocks *b, uint32_t ms)
 {
 	blocks_wake(b->fetch);
-	b->patient = 1;
+	b->patient = b->insists = 1;
+	b->insist_ms = ms;
+	sched_insist(b->sched, b->fetch->now);
 	if (b->state != BLOCKS_STUCK)
 		return;
 	b->state = BLOCKS_RUNS;
-	b->insists = 1;
 	b->again = 0;
 	b->progress = b->fetch->now;
 	blockpool_greet(b->fetch);
-	sched_again(b->sched, b->fetch->now, STAGE_RANGE);
+}
+
+int
+blocks_gave_up(const struct blocks *b)
+{
+	return b->gave_up;
 }
 
 int

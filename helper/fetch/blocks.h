@@ -69,9 +69,14 @@ const uint8_t *blocks_ref(const struct blocks *b);
  * again. */
 void blocks_wake(struct fetch *f);
 
-/* blocks_insist(b): there is no other way: give all sources the time that is configured, whatever they were good for
- * before, and after BLOCKS_STUCK ask them once more for what they missed. */
-void blocks_insist(struct blocks *b);
+/* blocks_insist(b, ms): there is no other way: give all sources the time that is configured, whatever they were good
+ * for before, ask them once more for what they missed, and again for what they did not find in time (sched_insist()).
+ * BLOCKS_STUCK when all say that they do not have something, when nothing has come for MS, or when for stall_ms
+ * nothing has come and nobody has ever answered. */
+void blocks_insist(struct blocks *b, uint32_t ms);
+
+/* blocks_gave_up(b): after BLOCKS_STUCK: 1 if that was waited for, so that to insist once more is of no use. */
+int blocks_gave_up(const struct blocks *b);
 
 /* blocks_missed(b): after BLOCKS_STUCK: 1 if there is an IPFS daemon that should have had what was missing. */
 int blocks_missed(const struct blocks *b);

@@ -33,6 +33,9 @@
 #define MAX_TRIES 3
 #define REAL_PROGRESS (1024 * 1024)
 #define BACKOFF_MS 200
+/* How long nothing may come from blocks, where they are the only way, after they were waited for in vain
+ * (LIMIT_INSIST_MS) for an order before; milliseconds. */
+#define INSIST_VAIN_MS 15000
 /* How often the sources of blocks are asked once more when there is no whole file, without real progress. */
 #define MAX_ROUNDS 3
 /* How long the roots of manifests are waited for when nothing else tells the capability; and when they did not come
@@ -97,6 +100,9 @@ struct order {
 	uint8_t held;             /* there are more that did not fit into `buffer' */
 	uint8_t missing;          /* IPFS does not have all of it */
 	size_t healed;            /* index into places: whose capability that is about */
+	uint8_t insisted;         /* blocks were waited for until that was of no use any more */
+	uint8_t insist_vain;      /* over many orders: so it was the last time */
+	uint8_t indexed;          /* indexes were asked */
 	unsigned rounds;
 	uint64_t round_mark;      /* `got' at the last of them */
 	struct prefix content;    /* all that blocks have brought */
@@ -734,6 +740,23 @@ assemble_from(struct order *o, const struct place *p)
 	free(places);
 }
 
+/* There is no other way, as far as we know. */
+static void
+insist(struct order *o)
+{
+	blocks_insist(o->blocks, o->others ? o->fetch->settings.stall_ms : o->insist_vain ? INSIST_VAIN_MS :
+	    LIMIT_INSIST_MS);
+}
+
+/* The blocks of the best place that has any. */
+static void
+assemble_best(struct order *o)
+{
+	assemble_from(o, first_with_cap(o));
+	if (o->rounds > 0 && o->blocks != NULL)
+		insist(o);
+}
+
 /* Ask for the root of the next manifest that could tell a capability.  0, or -1: there is none, or no time. */
 static int
 next_root(struct order *o)
@@ -782,9 +805,11 @@ begin_index(struct order *o)
 {
 	struct err e;
 
-	if (o->nrank > 0 && o->rounds == 0 && blocks_possible(o->fetch) &&
-	    (o->index = index_new(o->fetch, o->hash_part, INDEX_WAIT_MS, &e)) != NULL)
+	if (o->nrank > 0 && !o->indexed && blocks_possible(o->fetch) &&
+	    (o->index = index_new(o->fetch, o->hash_part, INDEX_WAIT_MS, &e)) != NULL) {
+		o->indexed = 1;
 		o->phase = INDEXING;
+	}
 }
 
 /* The hash in the narinfo says that this is the manifest; its capability is as good as one in the narinfo.  0 or -1. */
@@ -831,9 +856,7 @@ take_root(struct order *o)
 	o->root = NULL;
 	if (first_with_cap(o) != NULL) {
 		o->roots_vain = 0;
-		assemble_from(o, first_with_cap(o));
-		if (o->rounds > 0 && o->blocks != NULL)
-			blocks_insist(o->blocks);
+		assemble_best(o);
 	} else {
 		if (o->roots_vain < ROOT_VAIN && o->fetch->now >= o->root_since + ROOT_VAIN_MS)
 			o->roots_vain++;
@@ -876,7 +899,7 @@ take_index(struct order *o)
 	o->index = NULL;
 	o->phase = PICKING;
 	if (first_with_cap(o) != NULL)
-		assemble_from(o, first_with_cap(o));
+		assemble_best(o);
 }
 
 /* Blocks alone do not do it: the whole file. */
@@ -886,6 +909,10 @@ turn_to_file(struct order *o, int lasting)
 	wire_copy(o->reason, sizeof o->reason, wire_str(blocks_why(o->blocks)));
 	logline("blocks: %s; trying the whole file", o->reason);
 	o->missing = !lasting && blocks_missed(o->blocks);
+	if (blocks_gave_up(o->blocks)) {
+		o->insisted = 1;
+		o->insist_vain = o->got == o->round_mark;
+	}
 	if (lasting && !o->begun)
 		o->rounds = MAX_ROUNDS;
 	if (!o->begun || lasting)
@@ -901,7 +928,7 @@ turn_to_blocks(struct order *o)
 	if (o->got - o->round_mark >= REAL_PROGRESS)
 		o->rounds = 0;
 	o->round_mark = o->got;
-	if (o->another || o->rounds++ >= (o->others ? 1u : MAX_ROUNDS))
+	if (o->another || o->insisted || o->rounds++ >= (o->others ? 1u : MAX_ROUNDS))
 		return -1;
 	if (o->begun && o->blocks == NULL)
 		return -1;
@@ -909,12 +936,12 @@ turn_to_blocks(struct order *o)
 	blocks_wake(o->fetch);
 	if (o->blocks == NULL)
 		try_blocks(o);
-	if (o->blocks == NULL && o->phase != ROOTING)
+	if (o->blocks == NULL && o->phase != ROOTING && o->phase != INDEXING)
 		return -1;
 	logline("%s; asking for blocks once more", o->reason);
 	if (o->blocks == NULL)
 		return 0;
-	blocks_insist(o->blocks);
+	insist(o);
 	o->phase = ASSEMBLING;
 	return 0;
 }
@@ -957,6 +984,8 @@ assemble(struct order *o)
 	} else if (o->places[o->current].method == METHOD_NONE && o->got != o->nar_size) {
 		end_order(o, o->begun ? NAR_FAILED : NAR_EXHAUSTED, "the blocks make another size than that of the nar");
 	} else {
+		if (o->rounds > 0)
+			o->insist_vain = 0;
 		leave_blocks(o);
 		o->phase = FLUSHING;
 	}
@@ -981,6 +1010,7 @@ nar_order(struct fetch *f, const struct wire_msg *m, int fd, struct err *e)
 	o->max_bytes = m->max_bytes;
 	o->begun = o->blocked = o->gone = o->verifying = o->another = o->missing = 0;
 	o->rounds = 0;
+	o->insisted = o->indexed = 0;
 	o->round_mark = 0;
 	o->summary[0] = '\0';
 	memcpy(o->hash_part, m->hash_part, HASH_PART_BYTES);
@@ -1172,6 +1202,22 @@ report(struct order *o)
 	serve_send(o->fetch, &m);
 }
 
+/* As far as blocks are concerned. */
+static void
+pump_blocks(struct order *o)
+{
+	if (!o->gone && o->phase == ROOTING)
+		take_root(o);
+	if (!o->gone && o->phase == INDEXING)
+		take_index(o);
+	while (!o->gone && o->phase == ASSEMBLING) {
+		assemble(o);
+		(void)flush(o); /* nothing else would wake us up for the last bytes */
+		if (!o->held || o->start < o->end)
+			break;
+	}
+}
+
 void
 nar_pump(struct fetch *f)
 {
@@ -1185,22 +1231,15 @@ nar_pump(struct fetch *f)
 		    ", the rest as a file");
 	}
 	(void)flush(o);
-	if (!o->gone && o->phase == ROOTING)
-		take_root(o);
-	if (!o->gone && o->phase == INDEXING)
-		take_index(o);
-	while (!o->gone && o->phase == ASSEMBLING) {
-		assemble(o);
-		(void)flush(o); /* nothing else would wake us up for the last bytes */
-		if (!o->held || o->start < o->end)
-			break;
+	pump_blocks(o);
+	if (!o->gone && o->phase == PICKING) {
+		pick(o);
+		pump_blocks(o); /* at once: nothing else would wake us up */
 	}
 	if (o->gone && o->phase > COLLECTING) {
 		end_order(o, NAR_FAILED, "the reader has gone");
 		return;
 	}
-	if (o->phase == PICKING)
-		pick(o);
 	if (o->phase == STARTING)
 		launch(o);
 	if (o->phase == RUNNING)

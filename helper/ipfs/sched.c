@@ -20,6 +20,8 @@
 #define STREAM_HOLD_MS 250
 /* Below this a slow answer is noise: asking elsewhere costs more than it gains. */
 #define HEDGE_MIN_MS 50
+/* Requests in flight at least, where more of them were not answered in time. */
+#define NARROW_MIN 8
 
 static const char keeps_missing[] = "keeps missing blocks";
 
@@ -35,6 +37,9 @@ struct slot {
 	uint8_t ref[ERIS_REF];
 	uint8_t used, wanted, level;
 	uint32_t tried; /* bit: the source with this number did not bring it */
+	uint32_t lacks; /* of these: it has said that it does not have it */
+	uint8_t times;  /* it was asked for again */
+	uint64_t retry; /* when those that were only late may be asked again; 0: not by themselves */
 	uint64_t seq, since;
 	unsigned next, prev; /* in the order of wanting; the number of slots: none */
 	struct request r[2];
@@ -62,11 +67,12 @@ struct source {
 
 struct sched {
 	uint32_t deadline_ms;
+	uint8_t insists; /* there is no other way */
 	unsigned nslots, nsources, used, wanted;
 	unsigned head, tail, unused; /* lists of slots */
 	unsigned ncancelled;
 	uint64_t seq;
-	uint64_t first_deadline; /* no request has an earlier one */
+	uint64_t first_deadline; /* no request has an earlier one, and no block is to be asked for again before */
 	uint64_t no_hedge;       /* nothing to hedge was found at this time */
 	struct source sources[SCHED_SOURCES];
 	struct sched_totals totals;
@@ -166,7 +172,9 @@ sched_want(struct sched *s, uint64_t now, const uint8_t ref[ERIS_REF], uint8_t l
 	memcpy(b->ref, ref, ERIS_REF);
 	b->used = b->wanted = 1;
 	b->level = level;
-	b->tried = 0;
+	b->tried = b->lacks = 0;
+	b->times = 0;
+	b->retry = 0;
 	b->seq = ++s->seq;
 	b->since = now;
 	b->next = s->nslots;
@@ -327,7 +335,8 @@ start(struct sched *s, uint64_t now, struct slot *b, unsigned source, int hedge,
 	struct request *r = &b->r[k];
 
 	/* Haste is of use only where somebody else can be asked. */
-	a->timeout_ms = has_other(s, b, source) ? deadline_of(s, o) : longest(s, o);
+	a->timeout_ms = has_other(s, b, source) && b->times == 0 ? deadline_of(s, o) :
+	    longest(s, o) << (b->times < 2 ? b->times : 2);
 	r->state = FLYING;
 	r->source = (uint8_t)source;
 	r->hedge = (uint8_t)hedge;
@@ -361,11 +370,12 @@ static void
 bypass(struct sched *s, uint64_t now, unsigned source, const char *why)
 {
 	struct source *o = &s->sources[source];
+	uint32_t most = s->insists ? SCHED_RETRY_MAX_MS : SCHED_PROBE_MAX_MS;
 
 	o->health = SCHED_BYPASSED;
 	o->why = why;
-	o->probe_at = now + o->backoff_ms;
-	o->backoff_ms = o->backoff_ms * 2 < SCHED_PROBE_MAX_MS ? o->backoff_ms * 2 : SCHED_PROBE_MAX_MS;
+	o->probe_at = now + (o->backoff_ms < most ? o->backoff_ms : most);
+	o->backoff_ms = o->backoff_ms * 2 < most ? o->backoff_ms * 2 : most;
 	o->misses = o->lates = o->busy = 0;
 	o->history = 0;
 	o->nhistory = 0;
@@ -500,6 +510,30 @@ shrink(struct source *o)
 	o->hold = HOLD_ROUNDS;
 }
 
+/* More than it can bring in time. */
+static void
+narrow(struct source *o)
+{
+	if (o->window > NARROW_MIN)
+		o->window = o->window / 2 > NARROW_MIN ? o->window / 2 : NARROW_MIN;
+	o->window_before = o->window;
+	o->round_got = 0;
+	o->hold = HOLD_ROUNDS;
+}
+
+/* Who did not bring it in time may do so later. */
+static void
+retry_later(struct sched *s, uint64_t now, struct slot *b)
+{
+	uint32_t ms = SCHED_RETRY_MS << (b->times < 8 ? b->times : 8);
+
+	if (!s->insists || b->retry != 0)
+		return;
+	b->retry = now + (ms < SCHED_RETRY_MAX_MS ? ms : SCHED_RETRY_MAX_MS);
+	if (b->retry < s->first_deadline)
+		s->first_deadline = b->retry;
+}
+
 static void
 late(struct sched *s, uint64_t now, struct slot *b, struct request *r)
 {
@@ -509,14 +543,19 @@ late(struct sched *s, uint64_t now, struct slot *b, struct request *r)
 
 	o->late++;
 	b->tried |= 1u << source;
+	retry_later(s, now, b);
 	cancel(s, r);
 	if (o->health != SCHED_USABLE && o->health != SCHED_NEW) {
 		if (was_probe)
 			bypass(s, now, source, o->why);
 		return;
 	}
-	if (o->lates++ == 0)
-		shrink(o);
+	if (o->lates++ == 0) {
+		if (s->insists)
+			narrow(o);
+		else
+			shrink(o);
+	}
 	/* Requests that were made together are late together: a pause of a busy source is no end of it. */
 	if (o->health == SCHED_NEW || (now >= o->last + s->deadline_ms / 2 &&
 	    o->lates >= (o->window < LATE_IN_A_ROW ? o->window : LATE_IN_A_ROW))) {
@@ -533,15 +572,25 @@ tick(struct sched *s, uint64_t now)
 
 	if (now < s->first_deadline)
 		return;
-	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next) {
+		struct slot *b = &s->slots[i];
+
+		if (b->retry != 0 && b->retry <= now) {
+			b->retry = 0;
+			b->tried &= b->lacks;
+			b->times = (uint8_t)(b->times + (b->times < UINT8_MAX));
+		}
 		for (unsigned k = 0; k < 2; k++) {
-			struct request *r = &s->slots[i].r[k];
+			struct request *r = &b->r[k];
 
 			if (r->state == FLYING && r->deadline <= now)
-				late(s, now, &s->slots[i], r);
+				late(s, now, b, r);
 			if (r->state == FLYING && r->deadline < first)
 				first = r->deadline;
 		}
+		if (b->retry != 0 && b->retry < first)
+			first = b->retry;
+	}
 	s->first_deadline = first;
 }
 
@@ -750,11 +799,42 @@ delivered(struct sched *s, struct slot *b)
 	release(s, b);
 }
 
-static void
-missed(struct sched *s, uint64_t now, unsigned source, const struct request *r)
+/* Nobody else is there who could be asked for any block. */
+static int
+is_last(const struct sched *s, unsigned source)
 {
+	for (unsigned i = 0; i < s->nsources; i++)
+		if (i != source && !s->sources[i].is.leaves &&
+		    (s->sources[i].health == SCHED_USABLE || s->sources[i].health == SCHED_NEW))
+			return 0;
+	return 1;
+}
+
+/* It has looked for it until its time was over. */
+static int
+ran_out(const struct source *o, const struct request *r, uint64_t now)
+{
+	return o->is.by_id && (now - r->since) * 100 >= (r->deadline - r->since) * SCHED_LATE_PERCENT;
+}
+
+static void
+missed(struct sched *s, uint64_t now, struct slot *b, const struct request *r)
+{
+	unsigned source = r->source;
 	struct source *o = &s->sources[source];
 
+	b->tried |= 1u << source;
+	if (!ran_out(o, r, now)) {
+		b->lacks |= 1u << source;
+	} else if (s->insists) {
+		retry_later(s, now, b);
+		if (o->health == SCHED_USABLE && is_last(s, source)) {
+			o->missed++;
+			if (o->misses++ == 0)
+				narrow(o);
+			return;
+		}
+	}
 	o->missed++;
 	o->misses++;
 	o->history = o->history << 1 | 1;
@@ -815,9 +895,8 @@ bad_answer(struct sched *s, uint64_t now, struct slot *b, const struct request *
 
 	switch (outcome) {
 	case SCHED_MISSING:
-		b->tried |= 1u << source;
 		alive(o, r, 0);
-		missed(s, now, source, r);
+		missed(s, now, b, r);
 		break;
 	case SCHED_BUSY:
 	case SCHED_BREAKS:
@@ -942,6 +1021,8 @@ sched_due(const struct sched *s, uint64_t now)
 		if (!waits(b))
 			continue;
 		waiting = 1;
+		if (b->retry > now)
+			earlier(&due, b->retry);
 		if (held(s, b, now)) {
 			earlier(&due, s->stream.last + stream_hold(s));
 			if (b->prev == s->nslots)
@@ -994,7 +1075,7 @@ sched_stuck(const struct sched *s, uint64_t now, uint8_t ref[ERIS_REF])
 static int
 has_said_no(const struct source *o, const struct slot *b, unsigned source)
 {
-	return (b->tried >> source & 1) != 0 || (o->is.leaves && b->level != 0) ||
+	return (b->lacks >> source & 1) != 0 || (o->is.leaves && b->level != 0) ||
 	    (o->health != SCHED_NEW && o->health != SCHED_USABLE && o->health != SCHED_BYPASSED);
 }
 
@@ -1034,8 +1115,17 @@ sched_again(struct sched *s, uint64_t now, unsigned stage)
 			o->probe_at = now;
 		}
 	}
-	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next)
+	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next) {
 		s->slots[i].tried &= ~again;
+		s->slots[i].lacks &= ~again;
+	}
+}
+
+void
+sched_insist(struct sched *s, uint64_t now)
+{
+	s->insists = 1;
+	sched_again(s, now, UINT32_MAX);
 }
 
 void

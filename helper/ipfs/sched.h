@@ -50,6 +50,11 @@
 #define SCHED_PROBE_MS 1000
 #define SCHED_PROBE_MAX_MS 60000
 #define SCHED_DEAD_MS 300000
+#define SCHED_RETRY_MS 1000
+#define SCHED_RETRY_MAX_MS 8000
+/* A source that says no only after so many percent of the time that it was given has looked for the block, and not
+ * found it in time: daemons give up by themselves before we do. */
+#define SCHED_LATE_PERCENT 75
 /* Blocks a second: 1 MiB with large ones. */
 #define SCHED_SLOW 32
 /* Hedges per 100 blocks asked for. */
@@ -97,7 +102,7 @@ int sched_next(struct sched *s, uint64_t now, struct sched_ask *a);
 
 enum sched_outcome {
 	SCHED_BLOCK,       /* the right block */
-	SCHED_MISSING,     /* it does not have it */
+	SCHED_MISSING,     /* it does not have it; if that took long (SCHED_LATE_PERCENT): it has not found it yet */
 	SCHED_BUSY,        /* not now: 429, 503, an answer that breaks off */
 	SCHED_BREAKS,      /* the connection broke before the first byte of an answer */
 	SCHED_UNREACHABLE, /* no connection, or nothing at all that could ever answer */
@@ -129,9 +134,16 @@ uint64_t sched_due(const struct sched *s, uint64_t now);
  * for all. */
 int sched_stuck(const struct sched *s, uint64_t now, uint8_t ref[ERIS_REF]);
 
-/* sched_nowhere(s, now): 1 if there is a wanted block that no source has: each has said so, or never has such
- * ones, or is not to be asked any more.  Waiting is of no use then. */
+/* sched_nowhere(s, now): 1 if there is a wanted block that no source has: each has said so (not only that it did
+ * not find it in time), or never has such ones, or is not to be asked any more.  Waiting is of no use then. */
 int sched_nowhere(const struct sched *s, uint64_t now);
+
+/* sched_insist(s, now): from now on there is no other way than these sources.  All of them may be asked for all
+ * blocks again, as by sched_again(); what one of them does not bring in time is asked of it once more, after
+ * SCHED_RETRY_MS, then twice as long, up to SCHED_RETRY_MAX_MS, with twice and then four times the deadline; fewer
+ * at a time, where time is what is missing; and the last source that is left is not bypassed for being slow.  It is
+ * for the caller to end that: as soon as sched_nowhere() says so, or when nothing has come for too long. */
+void sched_insist(struct sched *s, uint64_t now);
 
 /* sched_again(s, now, stage): sources up to that stage may have got blocks meanwhile: what they missed may
  * be asked for again, with the deadline that all have; those that were bypassed for missing blocks are

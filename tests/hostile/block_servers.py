@@ -698,6 +698,32 @@ class Gateway(Source):
         return self.block(ask, out, known[1])
 
 
+class Swarm:
+    """How a daemon answers whose swarm brings one block after another, SECONDS each, and none at all in the first LATE
+    seconds: what cannot come in the time that the request allows is not found, and that is said when it is over."""
+
+    def __init__(self, seconds, late=0):
+        self.seconds, self.lock, self.free, self.late = seconds, threading.Lock(), 0, late
+        self.begun, self.ran_out = None, 0
+
+    @staticmethod
+    def allowed(ask):
+        n, unit = re.fullmatch(r"(\d+)(ms|s)", ask.arg("timeout")).groups()
+        return int(n) / 1000 if unit == "ms" else int(n)
+
+    def __call__(self, ask, out, block):
+        with self.lock:
+            now = time.monotonic()
+            self.begun = self.begun or now
+            end = max(now, self.free) + self.seconds
+            if found := block is not None and now >= self.begun + self.late and end <= now + self.allowed(ask):
+                self.free = end
+            else:
+                self.ran_out, end = self.ran_out + 1, now + self.allowed(ask)
+        out.wait(end - now)
+        return None if found else out.server.absent(out)
+
+
 class BlockServer(Source):
     def absent(self, out):
         return out.reply("404 Not Found", b"")

@@ -915,6 +915,52 @@ def insist_on_a_silent_source(lab):
         same(h.nar2([lab.cand(c, url="nar/gone")], len(c.content), ident=9), c)
 
 
+def nothing_else(lab, t, behave, **kw):
+    """A daemon with all blocks, in its own time, and a nar whose URL leads nowhere."""
+    rpc = lab.add(Rpc(t.blocks, behave=behave, **kw))
+    return rpc, lab.fetch([("http://127.0.0.1:%d" % lab.refusing(), 0)], opts(rpc, block_timeout="1"), stall=1000)
+
+
+def slow_swarm(name, blocks, most, *how, **kw):
+    """It arrives, although nearly all requests run out of time, again and again."""
+    def f(lab):
+        t, swarm = tree(blocks, 5), Swarm(*how)
+        m = Manifest(t)
+        stops = lambda a, o: not o.chunks([car_header(m.root)] + list(m.sections())[:3], end=False) and o.hang()  # noqa: E731
+        rpc, h = nothing_else(lab, t, swarm, manifests=[m], export=stops)
+        run = h.nar2([lab.cand(t, manifest=m.cid if kw.get("car") else "")], len(t.content), timeout=50)
+        same(run, t)
+        lab.note = "%.1f s, %d of %d requests ran out" % (run.seconds, swarm.ran_out, len(rpc.asked()))
+        assert swarm.ran_out > 0 and run.seconds < most, lab.note
+    CASES.append(("slow_swarm_" + name, f))
+
+
+slow_swarm("delivers", 40, 20, .15)
+slow_swarm("begins_late", 20, 30, .05, 5)
+slow_swarm("takes_longer_than_the_timeout", 3, 30, 1.5)
+slow_swarm("behind_a_car", 40, 30, .15, car=True)
+
+
+def nobody_has_it(lab):
+    """A daemon that looks for each block until its time is over, and no other way: it is asked for a minute, with more and
+    more time; for the next nar less long; and not at all so when the broker has other servers to ask."""
+    t, swarm = tree(5), Swarm(0, 1000)
+    rpc, h = nothing_else(lab, t, swarm)
+    took, asked = [], []
+    for ident, others, least, most in ((7, 0, 60, 80), (8, 0, 15, 30), (9, 1, 1, 12)):
+        before = len(rpc.asked())
+        run = h.nar2([lab.cand(t)], len(t.content), ident=ident, timeout=100, others=others)
+        assert run.end["status"] == EXHAUSTED, run.end
+        took.append(run.seconds)
+        asked.append(len(rpc.asked()) - before)
+        assert least <= run.seconds < most and 0 < asked[-1] < 16, (took, asked)
+    lab.note = " s, ".join("%.1f" % x for x in took) + " s; %s requests" % asked
+
+
+nobody_has_it.longest = 150
+CASES.insert(0, ("nobody_has_it", nobody_has_it))  # while the others run
+
+
 @case
 def resets_in_the_middle(lab):
     """A daemon that breaks every connection is found out in less than the stall time."""
@@ -2561,14 +2607,14 @@ def the_encoder_here_is_right(lab):
 
 
 def too_long(signum, frame):
-    raise TimeoutError("the case takes more than %d s" % LONGEST)
+    raise TimeoutError("the case takes too long")
 
 
 def one(number):
     """Run one case: its line."""
     name, f = CASES[number]
     signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(LONGEST)
+    signal.alarm(getattr(f, "longest", LONGEST))
     directory = tempfile.mkdtemp(prefix="narlock-blocks.")
     os.chmod(directory, 0o755)
     lab, began = Lab(directory), time.monotonic()

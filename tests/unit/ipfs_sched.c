@@ -23,6 +23,7 @@ struct script {
 	unsigned every;
 	unsigned asked, most, flying;
 	uint64_t free_at;            /* serial sources */
+	uint32_t timeout;            /* of the request at hand */
 };
 
 struct flight {
@@ -113,6 +114,7 @@ fly(struct bed *b, const struct sched_ask *a)
 	script->asked++;
 	if (++script->flying > script->most)
 		script->most = script->flying;
+	script->timeout = a->timeout_ms;
 	b->flights[i].at = script->act(script, b->flights[i].n, b->now, &b->flights[i].outcome);
 	if (b->flights[i].at != NEVER)
 		b->flights[i].at += b->now;
@@ -268,6 +270,21 @@ recovers(struct script *self, unsigned n, uint64_t now, enum sched_outcome *outc
 	(void)n;
 	*outcome = now < self->until ? SCHED_MISSING : SCHED_BLOCK;
 	return self->delay;
+}
+
+/* A daemon with a slow swarm: one block after another, and what would take longer than it may is not found; it gives
+ * up a little before its client does. */
+static uint64_t
+swarm(struct script *self, unsigned n, uint64_t now, enum sched_outcome *outcome)
+{
+	uint64_t most = self->timeout - self->timeout / 8, end = (self->free_at > now ? self->free_at : now) + self->delay;
+
+	(void)n;
+	*outcome = now < self->from || end > now + most ? SCHED_MISSING : SCHED_BLOCK;
+	if (*outcome == SCHED_MISSING)
+		return most;
+	self->free_at = end;
+	return end - now;
 }
 
 static uint64_t
@@ -828,6 +845,114 @@ nowhere(void **state)
 	sched_free(s);
 }
 
+/* It has looked for it until its time was over: that is not no. */
+static void
+ran_out(void **state)
+{
+	const struct sched_source by_id = { .by_id = 1 }, file = { .leaves = 1 };
+
+	(void)state;
+	for (int k = 0; k < 4; k++) {
+		struct sched *s = one_wanted(k == 3 ? &file : &by_id, 1);
+		const uint64_t after[] = { 3749, 3750, 4375, 4375 };
+		struct sched_ask a;
+		uint8_t ref[ERIS_REF];
+
+		assert_int_equal(sched_next(s, 0, &a), 1);
+		(void)sched_answer(s, after[k], a.id, SCHED_MISSING, 0, NULL);
+		assert_int_equal(sched_stuck(s, after[k], ref), 1); /* there may be other ways: they are taken at once */
+		assert_int_equal(sched_next(s, after[k] + 100000, &a), 0);
+		assert_int_equal(sched_nowhere(s, after[k]), k == 0 || k == 3);
+		sched_free(s);
+	}
+}
+
+/* There is no other way: what was not found in time is asked for again, with more time and not too often; what is not
+ * there, is not. */
+static void
+insists(void **state)
+{
+	const struct sched_source source = { .by_id = 1 };
+	struct sched *s = one_wanted(&source, 1);
+	struct sched_ask a;
+	uint64_t now = 0;
+	uint8_t ref[ERIS_REF];
+
+	(void)state;
+	sched_insist(s, 0);
+	for (unsigned i = 0; i < 6; i++) {
+		const uint64_t pause = (uint64_t)SCHED_RETRY_MS << (i < 3 ? i : 3);
+
+		assert_int_equal(sched_next(s, now, &a), 1);
+		assert_int_equal(a.timeout_ms, i == 0 ? 5000 : i == 1 ? 10000 : 20000);
+		if (i % 2 == 0) { /* it says so, or it says nothing */
+			now += a.timeout_ms - a.timeout_ms / 8;
+			(void)sched_answer(s, now, a.id, SCHED_MISSING, 0, NULL);
+		} else {
+			uint32_t id;
+
+			now += a.timeout_ms;
+			assert_int_equal(sched_next(s, now, &a), 0);
+			assert_int_equal(sched_cancel(s, &id), 1);
+		}
+		assert_int_equal(sched_stuck(s, now, ref), 1);
+		assert_int_equal(sched_nowhere(s, now), 0);
+		assert_int_equal(sched_due(s, now), now + pause);
+		assert_int_equal(sched_next(s, now + pause - 1, &a), 0);
+		now += pause;
+	}
+	assert_int_equal(sched_next(s, now, &a), 1);
+	(void)sched_answer(s, now + 10, a.id, SCHED_MISSING, 0, NULL);
+	assert_int_equal(sched_nowhere(s, now + 10), 1);
+	assert_int_equal(sched_next(s, now + 100000, &a), 0);
+	sched_free(s);
+}
+
+/* A swarm that is slow but lives: all comes, at its pace, however many requests it lets run out. */
+static void
+slow_swarm(void **state)
+{
+	static const struct {
+		uint32_t delay;
+		uint64_t from; /* until then it finds nothing at all */
+		unsigned total, most;
+	} kinds[] = { { 100, 0, 2000, 260 }, { 1500, 0, 100, 220 }, { 1500, 30000, 50, 180 }, { 7000, 0, 10, 160 },
+	    { 15000, 0, 5, 240 } };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+		struct bed *b = bed_new(512, kinds[i].total, 0);
+		uint64_t took;
+
+		add(b, &ipfs, (struct script){ .act = swarm, .delay = kinds[i].delay, .from = kinds[i].from });
+		sched_reached(b->s, 0);
+		b->go_on_when_stuck = 1;
+		sched_insist(b->s, b->now);
+		took = run(b, 3600000);
+		assert_int_equal(b->got, kinds[i].total);
+		assert_int_equal(sched_nowhere(b->s, b->now), 0);
+		assert_in_range(took, 1, kinds[i].most * 1000);
+		bed_free(b);
+	}
+}
+
+/* One of two sources gets on with it while the other one finds nothing in time. */
+static void
+slow_swarm_is_bypassed(void **state)
+{
+	struct bed *b = bed_new(512, 3000, 0);
+	uint64_t took;
+
+	(void)state;
+	add(b, &ipfs, (struct script){ .act = swarm, .delay = 10, .from = NEVER });
+	add(b, &blocks, (struct script){ .act = steady, .delay = 50 });
+	sched_insist(b->s, b->now);
+	took = run(b, 3600000);
+	assert_int_equal(b->got, 3000);
+	assert_in_range(took, 1, 15000);
+	bed_free(b);
+}
+
 /* A source's own deadline holds, until all are asked again. */
 static void
 own_deadline(void **state)
@@ -1043,6 +1168,10 @@ main(void)
 		cmocka_unit_test(in_a_row),
 		cmocka_unit_test(breaks),
 		cmocka_unit_test(nowhere),
+		cmocka_unit_test(ran_out),
+		cmocka_unit_test(insists),
+		cmocka_unit_test(slow_swarm),
+		cmocka_unit_test(slow_swarm_is_bypassed),
 		cmocka_unit_test(own_deadline),
 		cmocka_unit_test(deadlines),
 		cmocka_unit_test(stream),
