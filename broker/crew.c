@@ -306,6 +306,18 @@ static void answer_host(struct broker *b, struct wire_bytes host, uint8_t status
 		crew_kill(b, f, "it does not read its frames");
 }
 
+/* Why there is no helper of KIND; the user hears it once. */
+static void no_helper(struct broker *b, uint8_t kind, struct err *e)
+{
+	struct trouble *t = &b->crew.trouble[kind];
+
+	(void)err_set(e, "no %s helper: %s", kind_names[kind], t->text[0] ? t->text : "the spawner is gone");
+	if (t->told++)
+		return;
+	log_say("%s", e->text);
+	audit_event(&b->audit, "no-helper", kind_names[kind], t->text);
+}
+
 /* Hand the questions that are not yet with the resolver to it.  Without one, the answer is "unknown". */
 static void ask_resolver(struct broker *b)
 {
@@ -322,8 +334,10 @@ static void ask_resolver(struct broker *b)
 		}
 		c->hosts_asked++;
 	}
-	if (c->host_count > 0 && crew_ask(b, KIND_RESOLVE) < 0)
+	if (c->host_count > 0 && crew_ask(b, KIND_RESOLVE) < 0) {
+		no_helper(b, KIND_RESOLVE, &e);
 		forget_hosts(b);
+	}
 }
 
 static void forget_hosts(struct broker *b)
@@ -665,16 +679,11 @@ int crew_step(struct broker *b, int data_fd, int timeout_ms)
 
 struct helper *crew_ready(struct broker *b, uint8_t kind, struct err *e)
 {
-	struct trouble *t = &b->crew.trouble[kind];
 	struct helper *h;
 
 	while ((h = crew_find(b, kind, HELPER_READY)) == NULL) {
 		if (crew_ask(b, kind) < 0 || crew_step(b, -1, 1000) < 0) {
-			(void)err_set(e, "no %s helper: %s", kind_names[kind], t->text[0] ? t->text : "the spawner is gone");
-			if (!t->told++) {
-				log_say("%s", e->text);
-				audit_event(&b->audit, "no-helper", kind_names[kind], t->text);
-			}
+			no_helper(b, kind, e);
 			return NULL;
 		}
 	}
