@@ -525,7 +525,7 @@ narrow(struct source *o)
 static void
 retry_later(struct sched *s, uint64_t now, struct slot *b)
 {
-	uint32_t ms = SCHED_RETRY_MS << (b->times < 8 ? b->times : 8);
+	uint32_t ms = (uint32_t)SCHED_RETRY_MS << (b->times < 8 ? b->times : 8);
 
 	if (!s->insists || b->retry != 0)
 		return;
