@@ -11,6 +11,7 @@
 #include "helper/fetch/blockconf.h"
 #include "helper/fetch/check.h"
 #include "helper/fetch/serve.h"
+#include "helper/fetch/state.h"
 #include "helper/fetch/transfer.h"
 
 /* An answer that is kept: `id' of a daemon with many addresses has several KiB. */
@@ -137,7 +138,7 @@ hanging(struct check *c)
 
 /* It answers, but not as it should. */
 static void
-useless(struct check *c, const char *why)
+useless(struct check *c, const char *why, const char *said)
 {
 	char text[LIMIT_REASON * 2], seen[80] = "";
 	int status = c->transfer.answer.status;
@@ -150,8 +151,8 @@ useless(struct check *c, const char *why)
 		    "correct the secret in its `ipfs' line" : "write the API's secret in its line: `ipfs = ADDRESS Bearer "
 		    "TOKEN'");
 	else if (is_ipfs(c) && c->step == STEP_PUT)
-		(void)snprintf(text, sizeof text, "%sit %s (HTTP %d) when a block is put: look at the daemon's log and disk",
-		    seen, why, status);
+		(void)snprintf(text, sizeof text, "%sit %s (HTTP %d%s%s) when a block is put: look at the daemon's log and "
+		    "disk", seen, why, status, said[0] != '\0' ? ": " : "", said);
 	else if (is_ipfs(c) && c->step == STEP_GET)
 		(void)snprintf(text, sizeof text, "%sit %s (HTTP %d) when asked for the block that was just put: look at its "
 		    "log and disk", seen, why, status);
@@ -167,9 +168,14 @@ useless(struct check *c, const char *why)
 static void
 usable(struct check *c)
 {
+	const struct fetch *f = c->fetch;
 	char text[LIMIT_REASON];
 	int agent = c->agent[0] != '\0';
 
+	/* The next agent need not wait until it is forgotten that nobody was there. */
+	if (c->source != NULL && c->source->at.socket[0] == '\0' &&
+	    state_get(f->state, STATE_SILENT, &c->source->url, NULL, f->clock) > 0)
+		state_put(f->state, STATE_SILENT, &c->source->url, NULL, f->clock, 1);
 	if (is_ipfs(c)) {
 		(void)snprintf(text, sizeof text, "version %s%s%s; a block was put and read back", c->version,
 		    agent ? ", agent " : "", c->agent);
@@ -214,7 +220,7 @@ go_on(struct check *c, const struct rpc_judgement *judged)
 		if (judged->verdict == RPC_MISSING)
 			usable(c);
 		else
-			useless(c, judged->why != NULL ? judged->why : "has a block that nobody has");
+			useless(c, judged->why != NULL ? judged->why : "has a block that nobody has", "");
 		return;
 	}
 	if (c->no_put && judged->verdict == RPC_MISSING) {
@@ -223,7 +229,7 @@ go_on(struct check *c, const struct rpc_judgement *judged)
 	}
 	c->no_put = c->step == STEP_PUT && judged->verdict != RPC_BLOCK && (status == 401 || status == 403);
 	if (judged->verdict != RPC_BLOCK && !c->no_put) {
-		useless(c, judged->why);
+		useless(c, judged->why, judged->said);
 		return;
 	}
 	if (kind == RPC_GATEWAY) {
@@ -261,7 +267,7 @@ judge_index(struct check *c, CURLcode result)
 	if (status == 404 || (result == CURLE_OK && status == 200))
 		usable(c);
 	else
-		useless(c, why);
+		useless(c, why, "");
 }
 
 static void

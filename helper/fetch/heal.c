@@ -537,8 +537,8 @@ failed(struct flight *l, const struct rpc_judgement *j, int connected)
 	const char *why = j->why != NULL ? j->why : "does not take blocks";
 
 	if (!h->said && h->fetch->blocks->said_ipfs)
-		logline("%s: missing blocks cannot be put back now: it %s",
-		    h->fetch->blocks->sources[l->source].name, why);
+		logline("%s: missing blocks cannot be put back now: it %s%s%s",
+		    h->fetch->blocks->sources[l->source].name, why, j->said[0] != '\0' ? ": " : "", j->said);
 	h->said = 1;
 	h->paused[l->source] = h->fetch->now + (j->retry_ms > 0 ? j->retry_ms : PAUSE_MS);
 	if (j->verdict == RPC_UNREACHABLE && connected)

@@ -181,9 +181,13 @@ static void
 flush(struct mend *m)
 {
 	struct rpc_judgement j = { .why = "no memory" };
-	char boundary[RPC_BOUNDARY + 1], text[200];
+	char boundary[RPC_BOUNDARY + 1], text[320];
 	struct err e;
 
+	if (m->away) { /* why is known */
+		m->waiting = 0;
+		return;
+	}
 	while (m->waiting > 0 && !m->away) {
 		unsigned most, count;
 		enum put_way way = put_choose(m->known, m->waiting, &most);
@@ -201,8 +205,8 @@ flush(struct mend *m)
 	}
 	if (!m->away)
 		return;
-	(void)snprintf(text, sizeof text, "%s takes no blocks: it %s", m->fetch->blocks->sources[m->source].name,
-	    j.why != NULL ? j.why : "does not say why");
+	(void)snprintf(text, sizeof text, "%s takes no blocks: it %s%s%s", m->fetch->blocks->sources[m->source].name,
+	    j.why != NULL ? j.why : "does not say why", j.said[0] != '\0' ? ": " : "", j.said);
 	why(m, text);
 	m->waiting = 0;
 }

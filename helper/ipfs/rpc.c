@@ -301,6 +301,15 @@ contains(const char *text, const char *const *words)
 	return 0;
 }
 
+/* The end of it, if it is long: the cause stands there. */
+static void
+quote(struct rpc_judgement *j, const char *text)
+{
+	size_t n = strlen(text);
+
+	memcpy(j->said, n < RPC_SAID ? text : text + n - (RPC_SAID - 1), n < RPC_SAID ? n + 1 : RPC_SAID);
+}
+
 /* What is said with an error of RPC: Kubo and js-ipfs give all of them the same status. */
 static void
 judge_message(struct rpc_judgement *j, const char *text)
@@ -316,6 +325,8 @@ judge_message(struct rpc_judgement *j, const char *text)
 		say(j, RPC_UNREACHABLE, "does not know this kind of block");
 	else
 		say(j, RPC_BUSY, "reports an error");
+	if (j->verdict == RPC_BUSY)
+		quote(j, text);
 }
 
 static void
@@ -395,7 +406,7 @@ void
 rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
     uint32_t block_size, const struct rpc_reply *r)
 {
-	char text[URN_CID_LEN + 2], cid[URN_CID_LEN + 1];
+	char text[256], cid[URN_CID_LEN + 1];
 
 	if (!judge_way(j, s->kind, r))
 		return;
@@ -418,8 +429,10 @@ rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask,
 	if (s->kind == RPC_GATEWAY && ask == RPC_VERSION && r->len != 0)
 		say(j, RPC_UNREACHABLE, "is no gateway");
 	/* An import that fails says so in one of its lines. */
-	if (ask == RPC_IMPORT && rpc_json(r->body, r->len, "Message", text, sizeof text) == 0)
+	if (ask == RPC_IMPORT && rpc_json(r->body, r->len, "Message", text, sizeof text) == 0) {
 		say(j, RPC_BUSY, "reports an error");
+		quote(j, text);
+	}
 }
 
 void

@@ -84,10 +84,14 @@ enum rpc_verdict {
 	RPC_LIE,         /* another block */
 };
 
+/* Characters of them. */
+#define RPC_SAID 120
+
 struct rpc_judgement {
 	enum rpc_verdict verdict;
 	const char *why;   /* static text, or NULL for RPC_BLOCK */
 	uint32_t retry_ms; /* RPC_BUSY: what the answer asks for, or 0 */
+	char said[RPC_SAID]; /* RPC_BUSY: the daemon's own words about its error, printable; or empty */
 };
 
 /* rpc_judge(j, s, ask, hash, block_size, reply): ASK is RPC_GET, RPC_NODE, RPC_HAS, RPC_IMPORT, RPC_EXPORT

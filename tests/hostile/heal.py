@@ -227,6 +227,8 @@ def daemon_refuses(lab):
         rpc.put_hook = lambda ask, out: out.reply(status, b'{"Message":"no space left on device","Code":0,"Type":"error"}')
         code, out = m.heal()
         assert code in (3, 4) and m.entries() == 1, (status, code, out)
+        why = {"500 x": "no space left on device", "403 Forbidden": "refuses us", "429 x": "is busy"}
+        assert why.get(status, "") in out, (status, out)
     rpc.put_hook = None
     m.healed()
 

@@ -263,6 +263,9 @@ blocks(void **state)
 	}
 }
 
+#define TEN "0123456789"
+#define HUNDRED TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+
 static void
 errors(void **state)
 {
@@ -303,6 +306,13 @@ errors(void **state)
 			fail_msg("case %zu: %d, %s", i, j.verdict, j.why);
 		assert_int_equal(j.retry_ms, cases[i].status == 429 || cases[i].status == 503 ? 3000 : 0);
 	}
+	j = judge(RPC_IPFS, RPC_GET, hash, (struct rpc_reply){ .connected = 1, .complete = 1, .status = 500,
+	    TEXT(ERROR_OF("open x: read-only file system")) });
+	assert_string_equal(j.said, "open x: read-only file system");
+	j = judge(RPC_IPFS, RPC_GET, hash, (struct rpc_reply){ .connected = 1, .complete = 1, .status = 500,
+	    TEXT(ERROR_OF(HUNDRED HUNDRED "the end")) });
+	assert_int_equal(strlen(j.said), RPC_SAID - 1);
+	assert_string_equal(j.said + RPC_SAID - 8, "the end");
 	j = judge(RPC_BLOCKS, RPC_GET, hash, (struct rpc_reply){ .connected = 1, .status = 429,
 	    .retry_after = INT64_MAX });
 	assert_int_equal(j.retry_ms, 3600000);
