@@ -122,6 +122,7 @@ int crew_ask(struct broker *b, uint8_t kind)
 
 static void forget_hosts(struct broker *b);
 static void ask_resolver(struct broker *b);
+static void no_helper(struct broker *b, uint8_t kind, struct err *e);
 
 static void order_spawner_to_kill(struct broker *b, const struct helper *h)
 {
@@ -134,10 +135,13 @@ static void order_spawner_to_kill(struct broker *b, const struct helper *h)
 static void helper_lost(struct broker *b, struct helper *h, const char *why)
 {
 	uint8_t kind = h->kind;
+	struct err e;
 
 	if (h->state & (HELPER_ASKED | HELPER_NEW)) {
 		b->crew.failures[kind]++;
 		set_trouble(b, kind, why);
+		if (kind == KIND_RESOLVE && b->crew.host_count > 0)
+			no_helper(b, kind, &e); /* else all that is heard is that a name cannot be found */
 	}
 	order_lost(b, h, why);
 	forget(h);
