@@ -12,7 +12,7 @@
 /* Seconds for which a nar that was published counts as published. */
 #define DONE_FOR 60
 
-enum asked { ASKED_UNKNOWN, ASKED_QUEUED, ASKED_RUNNING, ASKED_DONE, ASKED_FAILED, ASKED_FULL,
+enum asked { ASKED_UNKNOWN, ASKED_QUEUED, ASKED_RUNNING, ASKED_DONE, ASKED_FAILED, ASKED_GONE, ASKED_FULL,
     ASKED_NOT_YET };
 
 /* Whether a nar's file has this name, with or without its .nar. */
@@ -54,6 +54,8 @@ state_of(const struct shared_again *a)
 		return ASKED_RUNNING;
 	case AGAIN_DONE:
 		return ASKED_DONE;
+	case AGAIN_GONE:
+		return ASKED_GONE;
 	default:
 		return ASKED_FAILED;
 	}
@@ -97,7 +99,7 @@ enqueue(struct worker *w, const struct catalog_nar *nar)
 	struct shared_again *a;
 
 	shared_lock(s);
-	a = shared_find(s, nar->id);
+	a = shared_find(s, nar->id, nar->hash);
 	if (is_under_way(a)) {
 		enum asked state = state_of(a);
 
@@ -108,6 +110,8 @@ enqueue(struct worker *w, const struct catalog_nar *nar)
 		a = free_place(s, w->o->conf->again_queue);
 	if (a != NULL) {
 		a->nar = nar->id;
+		a->hash = nar->hash;
+		a->tries = 0;
 		a->since = time(NULL);
 		a->state = AGAIN_QUEUED;
 	}
@@ -123,7 +127,7 @@ is_new(struct worker *w, const struct catalog_nar *nars, unsigned n)
 
 	shared_lock(w->o->shared);
 	for (unsigned i = 0; i < n; i++)
-		new |= !is_under_way(shared_find(w->o->shared, nars[i].id));
+		new |= !is_under_way(shared_find(w->o->shared, nars[i].id, nars[i].hash));
 	shared_unlock(w->o->shared);
 	return new;
 }
@@ -133,7 +137,7 @@ static enum asked
 worse(enum asked a, enum asked b)
 {
 	static const enum asked order[] = { ASKED_FULL, ASKED_RUNNING, ASKED_QUEUED, ASKED_FAILED,
-	    ASKED_NOT_YET, ASKED_DONE };
+	    ASKED_NOT_YET, ASKED_DONE, ASKED_GONE };
 
 	for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
 		if (a == order[i] || b == order[i])
@@ -178,6 +182,8 @@ say(struct MHD_Connection *c, enum asked state, const char *name, int posted)
 		return answer(c, MHD_HTTP_OK, "done\n", name, 0);
 	case ASKED_FAILED:
 		return answer(c, MHD_HTTP_OK, "failed\n", name, 0);
+	case ASKED_GONE:
+		return answer(c, MHD_HTTP_OK, "gone\n", name, 0);
 	case ASKED_FULL:
 		return answer(c, MHD_HTTP_TOO_MANY_REQUESTS, "The queue is full.\n", name, 30);
 	case ASKED_NOT_YET:
@@ -223,10 +229,15 @@ again_status(struct worker *w, struct MHD_Connection *c, const char *name)
 	struct catalog_nar *nars = malloc(LIMIT_NARINFO_URLS * sizeof *nars);
 	unsigned n = nars == NULL ? 0 : find(w, name, nars);
 	enum asked state = ASKED_UNKNOWN;
+	int64_t hash = strlen(name) < 33 ? -1 : catalog_hash(name);
 
 	shared_lock(w->o->shared);
 	for (unsigned i = 0; i < n; i++)
-		state = worse(state, state_of(shared_find(w->o->shared, nars[i].id)));
+		state = worse(state, state_of(shared_find(w->o->shared, nars[i].id, nars[i].hash)));
+	/* What was asked for may have been replaced, or has left the cache, since then. */
+	for (unsigned i = 0; i < SHARED_QUEUE && state == ASKED_UNKNOWN && hash >= 0; i++)
+		if (w->o->shared->queue[i].state != AGAIN_FREE && w->o->shared->queue[i].hash == hash)
+			state = state_of(&w->o->shared->queue[i]);
 	shared_unlock(w->o->shared);
 	free(nars);
 	return say(c, state, name, 0);

@@ -35,6 +35,7 @@ static const struct key {
 	NUMBER("idle-timeout", idle_timeout, 1, 3600, 60),          /* seconds without a byte */
 	NUMBER("request-timeout", request_timeout, 1, 3600, 60),    /* seconds for a whole request */
 	NUMBER("drain-timeout", drain_timeout, 0, 3600, 30),        /* seconds, at the end */
+	NUMBER("min-rate", min_rate, 0, 1000000, 1000),             /* bytes a second of an answer; 0: no limit */
 	NUMBER("requests-per-second", requests_per_second, 0, 1000000, 20000), /* of one address; 0: no limit */
 	NUMBER("burst", burst, 1, 1000000, 40000),
 	NUMBER("publish-again", publish_again, 0, 1, 1),

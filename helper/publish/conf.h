@@ -24,7 +24,7 @@ struct conf {
 	unsigned priority, ttl, negative_ttl, threads, index_threads, scan_interval;
 	unsigned connections, connections_per_address, header_bytes, idle_timeout, request_timeout,
 	    drain_timeout;
-	unsigned requests_per_second, burst;
+	unsigned min_rate, requests_per_second, burst;
 	unsigned publish_again, again_queue, again_per_hour, push_rate, pin, push_all;
 	unsigned access_log;
 };

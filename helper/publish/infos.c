@@ -13,6 +13,8 @@
 
 /* For how long an answer is given again without another look (milliseconds). */
 #define KEPT_MS 1000
+/* For how many seconds at most clients may keep an answer that lacks lines which are on their way. */
+#define UNFINISHED 60
 #define NARINFO "application/x-nix-narinfo"
 
 /* A narinfo of the cache, and what the index knows of its nars. */
@@ -20,6 +22,7 @@ struct found {
 	char *text;
 	size_t len;
 	int64_t mtime;
+	int unfinished; /* lines will come that are not there yet */
 	struct info info;
 	struct info_lines lines[LIMIT_NARINFO_URLS];
 };
@@ -59,6 +62,7 @@ find(struct worker *w, const char *part, struct found *f)
 	int rc;
 
 	f->text = NULL;
+	f->unfinished = 0;
 	rc = hash < 0 ? 0 : catalog_info(place_catalog(w->place), hash, &info, NULL);
 	if (rc <= 0 || files_text(w->o->cache, info.path, LIMIT_NARINFO, &f->text, &f->len, &st) != 0)
 		return rc < 0 ? -1 : 0;
@@ -74,6 +78,9 @@ find(struct worker *w, const char *part, struct found *f)
 	}
 	for (unsigned g = 0; g < f->info.n; g++)
 		know(&f->lines[g], &f->info.groups[g], nars, n, f->mtime);
+	for (unsigned i = 0; i < n && !f->info.has_eris; i++)
+		f->unfinished |= nars[i].state == CATALOG_READY ? nars[i].info_mtime != f->mtime :
+		    nars[i].state != CATALOG_UNUSABLE;
 	free(nars);
 	return 1;
 }
@@ -111,6 +118,15 @@ absent(struct worker *w, struct MHD_Connection *c)
 	return reply_send(c, MHD_HTTP_NOT_FOUND, r);
 }
 
+/* What clients are told about keeping a narinfo. */
+static const char *
+age_of(const struct worker *w, int unfinished, char text[40])
+{
+	unsigned ttl = w->o->conf->ttl;
+
+	return reply_age(text, unfinished && ttl > UNFINISHED ? UNFINISHED : ttl);
+}
+
 /* The answer of an item into its place. */
 static int
 keep(struct worker *w, struct kept_info *k, const char *part)
@@ -133,12 +149,14 @@ keep(struct worker *w, struct kept_info *k, const char *part)
 		if (k->response == NULL)
 			free(out);
 		else {
-			reply_describe(k->response, MHD_HTTP_OK, NARINFO, k->tag, reply_age(age,
-			    w->o->conf->ttl), 0, n, n);
+			reply_describe(k->response, MHD_HTTP_OK, NARINFO, k->tag, age_of(w, f->unfinished,
+			    age), 0, n, n);
 			MHD_add_response_header(k->response, MHD_HTTP_HEADER_LAST_MODIFIED, k->date);
 			k->hash = catalog_hash(part);
 			k->size = n;
-			k->until = w->now + KEPT_MS;
+			k->unfinished = f->unfinished;
+			/* The lines are there as soon as the index has them. */
+			k->until = w->now + (f->unfinished ? 0 : KEPT_MS);
 		}
 	}
 	if (f != NULL)
@@ -196,7 +214,7 @@ infos_narinfo(struct worker *w, struct MHD_Connection *c, const char *part, stru
 			return absent(w, c);
 	}
 	if (reply_has_it(c, k->tag, k->date))
-		return reply_not_modified(w, c, k->tag, reply_age(age, w->o->conf->ttl));
+		return reply_not_modified(w, c, k->tag, age_of(w, k->unfinished, age));
 	shared_add(w->counts, COUNT_NARINFO, 1);
 	if (MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_RANGE) != NULL)
 		return send_part(w, c, part, k->tag);

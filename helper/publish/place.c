@@ -146,26 +146,37 @@ read_leaf(struct opened *o, uint32_t number, uint8_t *data)
 	return 0;
 }
 
-/* Every node as it comes; the root is the last one. */
+/* Every node as it comes, until it is the one. */
 static int
 keep_node(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
 {
 	struct place_job *job = ctx;
-	uint8_t *copy;
 
 	if (memcmp(hash, job->ref, ERIS_REF) != 0)
 		return 0;
-	copy = realloc(job->manifest, len);
-	if (copy == NULL)
+	job->manifest = malloc(len);
+	if (job->manifest == NULL)
 		return err_set(e, "out of memory");
-	memcpy(copy, data, len);
-	job->manifest = copy;
+	memcpy(job->manifest, data, len);
 	job->len = len;
+	return err_set(e, "found");
+}
+
+/* Whether a nar's manifest has this node: the short key has led here, which others can have, too. */
+static int
+has_node(struct place *p, const struct catalog_nar *nar, const uint8_t ref[ERIS_REF], uint8_t *data)
+{
+	if (memcmp(nar->manifest, ref, ERIS_REF) == 0)
+		return 1;
+	for (uint32_t row = CATALOG_MANIFEST; catalog_node(p->catalog, nar->id, row, data, NULL) > 0; row--)
+		for (size_t i = 0; i < ERIS_LARGE; i += ERIS_PAIR)
+			if (memcmp(data + i, ref, ERIS_REF) == 0)
+				return 1;
 	return 0;
 }
 
 static enum place_step
-load_manifest(struct place *p, struct place_job *job, uint32_t id)
+load_manifest(struct place *p, struct place_job *job, uint32_t id, uint8_t *data)
 {
 	struct catalog_nar nar;
 	struct catalog_info info;
@@ -177,14 +188,11 @@ load_manifest(struct place *p, struct place_job *job, uint32_t id)
 
 	job->manifest = NULL;
 	if (catalog_nar(p->catalog, id, &nar, NULL) <= 0 || !nar.has_manifest ||
-	    memcmp(nar.manifest, job->ref, ERIS_REF) != 0 ||
+	    !has_node(p, &nar, job->ref, data) ||
 	    catalog_info(p->catalog, nar.hash, &info, NULL) <= 0 ||
 	    files_text(p->cache, info.path, MANIFEST_NARINFO, &text, &len, &st) != 0)
 		return PLACE_NONE;
-	if (pack_manifest(p->catalog, &nar, text, len, keep_node, job, root, &e) != 0) {
-		free(job->manifest);
-		job->manifest = NULL;
-	}
+	pack_manifest(p->catalog, &nar, text, len, keep_node, job, root, &e);
 	free(text);
 	return job->manifest != NULL ? PLACE_MANIFEST : PLACE_NONE;
 }
@@ -198,7 +206,7 @@ load(struct place *p, struct place_job *job, const struct catalog_place *at, uin
 	if (o == NULL)
 		return PLACE_NONE;
 	if (at->number == CATALOG_MANIFEST)
-		return load_manifest(p, job, at->nar);
+		return load_manifest(p, job, at->nar, data);
 	if (at->number < catalog_leaves(o->size)) {
 		if (read_leaf(o, at->number, data) == 0)
 			return PLACE_LEAF;

@@ -27,6 +27,8 @@
 /* Seconds between two attempts to give a daemon what it lacks, and between two looks at what has left. */
 #define RETRY 60
 #define FORGET 300
+/* How often a nar that is not as indexed waits until it was read again. */
+#define TRIES 3
 /* Kept of an answer. */
 #define ANSWER 16384
 
@@ -51,6 +53,7 @@ struct push {
 	char answer[ANSWER], error[256]; /* trailer */
 	size_t len;
 	uint64_t sent;               /* by the last push */
+	int was_wrong;               /* it has met a nar that is not as indexed */
 };
 
 static int
@@ -287,6 +290,7 @@ import(struct push *p, struct daemon *d, const struct catalog_nar *nar, struct e
 		rc = -1;
 	if (wrong)
 		tell_wrong(p, nar->id);
+	p->was_wrong |= wrong;
 	curl_slist_free_all(headers);
 	return rc;
 }
@@ -415,40 +419,67 @@ push_forget(struct push *p, struct err *e)
 
 /* --- The process of the server ------------------------------------------------------------------------ */
 
+/* What was taken has become of it: STATE; QUEUED: it waits again, for WAIT seconds at least, as the nar NAR. */
 static void
-set_state(struct push *p, uint32_t id, enum shared_again_state state)
+set_state(struct push *p, const struct shared_again *taken, enum shared_again_state state, uint32_t nar,
+    unsigned wait)
 {
 	struct shared_again *a;
 
 	shared_lock(p->shared);
-	a = shared_find(p->shared, id);
+	a = shared_find(p->shared, taken->nar, taken->hash);
 	if (a != NULL) {
 		a->state = state;
-		a->since = time(NULL);
+		a->nar = nar;
+		a->tries = taken->tries;
+		a->since = time(NULL) + wait;
 	}
 	shared_unlock(p->shared);
 }
 
-/* The nar that waits longest, or 0. */
-static uint32_t
-take(struct push *p)
+/* The nar that waits longest.  1, or 0: there is none. */
+static int
+take(struct push *p, struct shared_again *taken)
 {
 	struct shared_again *oldest = NULL;
-	uint32_t id = 0;
 
 	shared_lock(p->shared);
 	for (unsigned i = 0; i < SHARED_QUEUE; i++) {
 		struct shared_again *a = &p->shared->queue[i];
 
-		if (a->state == AGAIN_QUEUED && (oldest == NULL || a->since < oldest->since))
+		if (a->state == AGAIN_QUEUED && a->since <= time(NULL) &&
+		    (oldest == NULL || a->since < oldest->since))
 			oldest = a;
 	}
 	if (oldest != NULL) {
 		oldest->state = AGAIN_RUNNING;
 		oldest->since = time(NULL);
-		id = oldest->nar;
+		*taken = *oldest;
 	}
 	shared_unlock(p->shared);
+	return oldest != NULL;
+}
+
+/* The nar that was asked for, which may have been replaced since: its number, 0 if its item has none any
+ * more; *READY: whether it can be pushed now. */
+static uint32_t
+now(struct push *p, const struct shared_again *taken, int *ready)
+{
+	struct catalog_nar *nars = malloc(LIMIT_NARINFO_URLS * sizeof *nars);
+	unsigned n = 0, best = 0;
+	struct err ignored;
+	uint32_t id = 0;
+
+	if (nars != NULL && catalog_nars_of(p->catalog, taken->hash, nars, LIMIT_NARINFO_URLS, &n, &ignored) != 0)
+		n = 0;
+	/* The same one, or the newest. */
+	for (unsigned i = 0; i < n; i++)
+		if (nars[i].state != CATALOG_UNUSABLE && (nars[i].id == taken->nar || id != taken->nar)) {
+			id = nars[i].id;
+			best = i;
+		}
+	*ready = id != 0 && nars[best].state == CATALOG_READY && nars[best].has_manifest;
+	free(nars);
 	return id;
 }
 
@@ -465,23 +496,36 @@ count_pins(struct push *p)
 }
 
 static void
-again(struct push *p, uint32_t id)
+again(struct push *p, struct shared_again *taken)
 {
 	struct err e = { 0 };
-	int rc = push_nar(p, id, 1, &e);
+	int ready, rc;
+	uint32_t id = now(p, taken, &ready);
 
+	if (id != 0 && !ready) {
+		/* It is being read again. */
+		set_state(p, taken, AGAIN_QUEUED, id, 1);
+		return;
+	}
+	p->was_wrong = 0;
+	rc = id == 0 ? 1 : push_nar(p, id, 1, &e);
 	if (rc != 0 && e.text[0] != '\0')
 		fprintf(stderr, "narlock-publish: publish again: %s\n", e.text);
+	if (rc != 0 && p->was_wrong && taken->tries++ < TRIES) {
+		set_state(p, taken, AGAIN_QUEUED, id, 1);
+		return;
+	}
 	p->shared->again_done += rc == 0;
 	p->shared->again_failed += rc != 0;
-	set_state(p, id, rc == 0 ? AGAIN_DONE : AGAIN_FAILED);
+	set_state(p, taken, rc == 0 ? AGAIN_DONE : id == 0 ? AGAIN_GONE : AGAIN_FAILED, id == 0 ? taken->nar : id, 0);
 }
 
 int
 push_serve(struct push *p, struct err *e)
 {
 	time_t next_push = 0, next_forget = time(NULL) + FORGET;
-	uint32_t at = 0, id;
+	struct shared_again taken;
+	uint32_t at = 0;
 	struct err why;
 
 	p->shared->ndaemons = p->n;
@@ -495,8 +539,8 @@ push_serve(struct push *p, struct err *e)
 	while (!stopped(p)) {
 		int rc = 0;
 
-		if ((id = take(p)) != 0) {
-			again(p, id);
+		if (take(p, &taken)) {
+			again(p, &taken);
 			count_pins(p);
 			continue;
 		}

@@ -45,10 +45,10 @@ shared_unlock(struct shared *s)
 }
 
 struct shared_again *
-shared_find(struct shared *s, uint32_t nar)
+shared_find(struct shared *s, uint32_t nar, int64_t hash)
 {
 	for (unsigned i = 0; i < SHARED_QUEUE; i++)
-		if (s->queue[i].state != AGAIN_FREE && s->queue[i].nar == nar)
+		if (s->queue[i].state != AGAIN_FREE && s->queue[i].nar == nar && s->queue[i].hash == hash)
 			return &s->queue[i];
 	return NULL;
 }

@@ -27,13 +27,15 @@ struct shared_worker {
 	uint64_t open;              /* connections now */
 } __attribute__((aligned(128)));
 
-enum shared_again_state { AGAIN_FREE, AGAIN_QUEUED, AGAIN_RUNNING, AGAIN_DONE, AGAIN_FAILED };
+enum shared_again_state { AGAIN_FREE, AGAIN_QUEUED, AGAIN_RUNNING, AGAIN_DONE, AGAIN_FAILED, AGAIN_GONE };
 
 /* One nar that goes into IPFS. */
 struct shared_again {
 	uint32_t nar;
 	uint32_t state;             /* enum shared_again_state */
 	int64_t since;              /* CLOCK_REALTIME, seconds: of the last change of state */
+	int64_t hash;               /* of its item: a nar that is replaced gets another number, and a number another nar */
+	uint32_t tries;             /* how often it was not as indexed */
 };
 
 #define SHARED_QUEUE 1024
@@ -92,7 +94,7 @@ struct shared *shared_new(struct err *e);
 void shared_lock(struct shared *s);
 void shared_unlock(struct shared *s);
 
-/* shared_find(s, nar): the element of a nar, or NULL.  With the lock held. */
-struct shared_again *shared_find(struct shared *s, uint32_t nar);
+/* shared_find(s, nar, hash): the element of a nar of that item, or NULL.  With the lock held. */
+struct shared_again *shared_find(struct shared *s, uint32_t nar, int64_t hash);
 
 #endif

@@ -26,12 +26,23 @@ free_wait(struct worker *w)
 }
 
 static void
+set_waiting(struct MHD_Connection *c, int waiting)
+{
+	const union MHD_ConnectionInfo *i = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct conn *n = i == NULL ? NULL : i->socket_context;
+
+	if (n != NULL)
+		n->waiting = waiting;
+}
+
+static void
 begin(struct worker *w, struct wait *at, struct MHD_Connection *c, struct request *r, int64_t most)
 {
 	at->connection = c;
 	at->request = r;
 	at->until = w->now + most;
 	r->waited = 1;
+	set_waiting(c, 1);
 	MHD_suspend_connection(c);
 }
 
@@ -42,6 +53,7 @@ end(struct worker *w, struct wait *at)
 
 	at->connection = NULL;
 	w->resumed = 1;
+	set_waiting(c, 0);
 	MHD_resume_connection(c);
 }
 

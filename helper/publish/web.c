@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): the web server: connections and threads. */
 #include <errno.h>
+#include <linux/tcp.h> /* the C library's own knows less of struct tcp_info */
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
@@ -62,6 +63,7 @@ on_connection(void *ctx, struct MHD_Connection *connection, void **socket_ctx,
 	n = calloc(1, sizeof *n);
 	if (n == NULL)
 		return;
+	n->connection = connection;
 	n->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	n->since = w->now;
 	n->next = w->conns;
@@ -92,6 +94,9 @@ on_completed(void *ctx, struct MHD_Connection *connection, void **state, enum MH
 	if (n != NULL) {
 		n->busy = 0;
 		n->since = w->now;
+		if (n->looked != 0)
+			MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, w->o->conf->idle_timeout);
+		n->looked = 0;
 	}
 	if (r == NULL)
 		return;
@@ -270,15 +275,41 @@ worker_new(struct web *web, unsigned i, struct err *e)
 	return NULL;
 }
 
+/* Whether a client takes an answer more slowly than it must.  The kernel alone knows: megabytes wait in its
+ * buffer, and when the next byte fits in says little about the client.  What is no TCP is not slow. */
+static int
+is_slow_reader(struct worker *w, struct conn *n)
+{
+	int64_t time = w->now - n->looked, least = (int64_t)w->o->conf->idle_timeout * 1000;
+	struct tcp_info i;
+	socklen_t len = sizeof i;
+	uint64_t before = n->taken;
+
+	if (w->o->conf->min_rate == 0 || (n->looked != 0 && !n->waiting && time < least))
+		return 0;
+	memset(&i, 0, sizeof i);
+	if (getsockopt(n->fd, IPPROTO_TCP, TCP_INFO, &i, &len) != 0)
+		return 0;
+	n->taken = i.tcpi_bytes_acked;
+	if (n->looked == 0)
+		MHD_set_connection_option(n->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
+	if (n->looked == 0 || n->waiting) {
+		n->looked = w->now;
+		return 0;
+	}
+	n->looked = w->now;
+	return (int64_t)(n->taken - before) * 1000 < (int64_t)w->o->conf->min_rate * time;
+}
+
 /* A connection must bring a whole request within a time, however often it brings a byte: also one that is
- * kept alive. */
+ * kept alive; and it must take its answer. */
 static void
 close_slow(struct worker *w)
 {
 	int64_t most = (int64_t)w->o->conf->request_timeout * 1000;
 
 	for (struct conn *n = w->conns; n != NULL; n = n->next)
-		if (!n->busy && w->now - n->since > most) {
+		if (n->busy ? is_slow_reader(w, n) : w->now - n->since > most) {
 			/* The library sees its end, and closes it. */
 			shutdown(n->fd, SHUT_RDWR);
 			n->since = w->now;

@@ -29,9 +29,14 @@ union address {
 /* One connection. */
 struct conn {
 	struct conn *next, **link;
+	struct MHD_Connection *connection;
 	int fd;
 	int64_t since; /* milliseconds: when it began to be our turn to wait for a request */
 	int busy;      /* a request is being answered */
+	int waiting;   /* for the upstream: its client cannot take what is not there */
+	int64_t looked;  /* milliseconds: when it was looked how much of the answer its client has; 0: not yet.  From
+	                  * then on the library does not time it */
+	uint64_t taken;  /* bytes, then, since the connection began */
 	unsigned status; /* of the last answer, and its bytes: for the access log */
 	uint64_t size;
 };
@@ -67,6 +72,7 @@ struct slot {
 struct kept_info {
 	int64_t hash, until; /* milliseconds */
 	struct MHD_Response *response;
+	int unfinished; /* lines are missing that will come */
 	size_t size;
 	char tag[24];
 	char date[40];

@@ -203,6 +203,83 @@ def serves(top, cache):
     return s
 
 
+def links(node):
+    """(kind, reference) of all links of a node of DAG-CBOR: kind 0x55 is a block, 0x71 a node"""
+    return [(p[1], base64.b32encode(p[6:38]).decode().rstrip("=")) for p in node.split(b"\xd8\x2a\x58\x27\x00")[1:]]
+
+
+@case
+def manifest_nodes(top, cache):
+    """A manifest of several nodes can be walked by HTTP alone, by hashes, from its root to every block."""
+    item = cache.add(1, 70_000_000)
+    s = Server(top, cache)
+    cid = re.search(r"^ERIS-Manifest: b(\S+)$", s.get("/eris/" + item[:32])[2].decode(), re.M)[1].upper()
+    todo = [(0x71, base64.b32encode(base64.b32decode(cid + "=" * (-len(cid) % 8))[6:]).decode().rstrip("="))]
+    nodes, blocks = [], set()
+    while todo:
+        kind, ref = todo.pop()
+        if kind == 0x55:
+            blocks.add(ref)
+            continue
+        status, headers, node = s.get("/uri-res/N2R?urn:blake2b:" + ref)
+        assert status == 200 and s.block(ref) == 200 and headers["Content-Type"] == "application/vnd.ipld.dag-cbor", (status, len(nodes))
+        nodes.append(ref)
+        todo += links(node)
+    data = cache.items[item]
+    assert len(nodes) == 4 and len(blocks) == len(data) // 32768 + 1 + 5 + 1, (len(nodes), len(blocks))
+    sample = leaves(data[:3_000_000])[:-1] + leaves(data[-(len(data) % 32768):])[-1:]
+    assert set(sample) <= blocks
+    assert [s.block(r) for r in random.sample(sorted(blocks), 20)] == [200] * 20
+    # Another narinfo: another root, the same nodes.
+    with open(cache.nar(item) + "info", "a") as f:
+        f.write("X-More: 1\n")
+    until(lambda: s.block(nodes[0]) == 404)
+    assert [s.block(r) for r in nodes[1:]] == [200] * 3
+    os.unlink(cache.nar(item) + "info")
+    os.unlink(cache.nar(item))
+    del cache.items[item]
+    until(lambda: [s.block(r) for r in nodes[1:]] == [404] * 3)
+
+    def empty():
+        with sqlite3.connect(f"file:{s.state}/index.sqlite?mode=ro", uri=True) as db:
+            return db.execute("SELECT (SELECT count(*) FROM block),(SELECT count(*) FROM node)").fetchone() == (0, 0)
+
+    until(empty)
+    return s
+
+
+@case
+def unfinished(top, cache):
+    """A narinfo without its lines is not kept for long, and has them as soon as the index does."""
+    cache.add(1, 1000)
+    s = Server(top, cache, "--ttl", "86400")
+    item = cache.add(2, 10)
+    with open(cache.nar(item), "r+b") as f:
+        f.truncate(1_500_000_000)
+    path = f"/{item[:32]}.narinfo"
+    with open(cache.nar(item) + "info.tmp", "w") as f:
+        f.write(cache.narinfo(item).replace("FileSize: 10\n", ""))
+    os.chmod(cache.nar(item) + "info.tmp", 0o644)
+    os.rename(cache.nar(item) + "info.tmp", cache.nar(item) + "info")
+    until(lambda: s.get(path)[0] == 200, every=0)
+    status, headers, body = s.get(path)
+    if b"ERIS" in body:
+        raise Skip("it is too fast to be seen")
+    assert headers["Cache-Control"] == "max-age=60", headers
+
+    def ready():
+        for _ in range(4):
+            s.get(path)     # every thread has just given an answer
+        return s.get("/eris/" + item[:32])[0] == 200
+
+    until(ready, 60, 0)
+    for _ in range(8):
+        status, headers, body = s.get(path)
+        assert b"\nERIS: " in body and headers["Cache-Control"] == "max-age=86400", (headers, body)
+    del cache.items[item]
+    return s
+
+
 @case
 def ranges(top, cache):
     item = cache.add(1, 100000)
@@ -334,6 +411,55 @@ def slow_clients(top, cache):
     for c in loris:
         c.close()
     assert s.get("/healthz")[0] == 200
+    return s
+
+
+@case
+def slow_readers(top, cache):
+    """Who takes an answer more slowly than he must loses his connection; who takes it quickly, or waits between two, does not."""
+    item = cache.add(1, 30_000_000)
+    s = Server(top, cache, "--min-rate", "1000000", "--idle-timeout", "3", "--request-timeout", "60")
+
+    def begin(size):
+        c = socket.socket()
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        c.connect(("127.0.0.1", s.port))
+        c.settimeout(20)
+        c.sendall(f"GET /nar/zstd/{item} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return c
+
+    def sip(c, seconds):
+        """Some 50 kB a second, always some; how many seconds until the server has closed it, or None"""
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            try:
+                if c.recv(8192) == b"":
+                    return time.monotonic() - begun
+            except ConnectionError:
+                return time.monotonic() - begun
+            if s.metric("slow_total") > 0:
+                return time.monotonic() - begun
+            time.sleep(0.1)
+        return None
+
+    slow, quick, got = begin(4096), begin(1 << 20), 0
+    while got < 30_000_000:
+        got += len(quick.recv(1 << 20))
+    took = sip(slow, 30)
+    assert took is not None and s.metric("slow_total") == 1, (took, s.metric("slow_total"))
+    slow.close()
+    quick.close()
+    s.end()
+    # Slow, but not too slow, and for a long time without a byte that would fit into the kernel's buffer.
+    s = Server(top, cache, "--min-rate", "10000", "--idle-timeout", "3", "--request-timeout", "60")
+    slow = begin(4096)
+    took = sip(slow, 12)
+    slow.settimeout(5)
+    got = 0
+    while took is None and got < 25_000_000:
+        got += len(slow.recv(1 << 20) or b"x" * 99_999_999)
+    assert took is None and 25_000_000 <= got < 90_000_000, (took, got)
+    slow.close()
     return s
 
 
@@ -603,6 +729,7 @@ class Daemon(threading.Thread):
     def __init__(self):
         super().__init__(daemon=True)
         self.mood, self.imports, self.pinned, self.requests = "good", [], set(), []
+        self.release = threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.start()
@@ -657,6 +784,8 @@ class Daemon(threading.Thread):
             return 500, b'{"Message":"no space","Code":0,"Type":"error"}', None
         if self.mood == "trailer":
             return 200, b'{"Root":{"Cid":{"/":"x"},"PinErrorMsg":""}}\n', b"it broke"
+        if self.mood == "held" and "/dag/import" in path:
+            self.release.wait(60)
         if self.mood == "unpinned":
             return 200, b'{"Root":{"Cid":{"/":"x"},"PinErrorMsg":"no"}}\n', None
         if "/dag/import" in path:
@@ -744,6 +873,44 @@ def publish_again(top, cache):
         assert s.get(AGAIN + name, method="POST", body=b"")[0] == 404, name
     # A nar that leaves the cache leaves its pins behind it, for the next look.
     assert manifest in a.pinned and s.metric("again_done_total") >= 2
+    return s
+
+
+@case
+def again_replaced(top, cache):
+    """Nars that are replaced, changed or removed while a request for them waits: the status tells what became of them."""
+    first, replaced, removed, changed, last = [cache.add(n, 300_000 + n) for n in range(1, 6)]
+    d = Daemon()
+    d.mood = "held"
+    s = Server(top, cache, "--ipfs", d.url)
+    status = lambda item: s.get("/publish-again-status/" + item)[::2]
+    for item in (first, replaced, removed, changed):
+        assert s.get(AGAIN + item, method="POST", body=b"")[0] == 202
+    until(lambda: status(first) == (200, b"running\n"))
+    # Gone and made again: another number in the index.
+    for item in (replaced, removed):
+        os.unlink(cache.nar(item) + "info")
+        os.unlink(cache.nar(item))
+    until(lambda: s.get(f"/{replaced[:32]}.narinfo")[0] == s.get(f"/{removed[:32]}.narinfo")[0] == 404)
+    assert status(replaced) == status(removed) == (200, b"queued\n"), (status(replaced), status(removed))
+    new = random.Random(99).randbytes(400_000)
+    cache.write(replaced, new)
+    until(lambda: s.urn(replaced))
+    assert status(replaced) == (200, b"queued\n"), status(replaced)
+    # Other bytes of the same size and time: it is found out when it is sent, and read again.
+    st = os.stat(cache.nar(changed))
+    with open(cache.nar(changed), "r+b") as f:
+        f.seek(200_000)
+        f.write(b"changed")
+    os.utime(cache.nar(changed), ns=(st.st_atime_ns, st.st_mtime_ns))
+    cache.items[changed] = open(cache.nar(changed), "rb").read()
+    d.release.set()
+    until(lambda: status(replaced) == status(changed) == (200, b"done\n"), 30)
+    until(lambda: status(removed) == (200, b"gone\n"))
+    assert status(last) == (404, b"Nobody has asked for this.\n") and status("0" * 32 + "-x")[0] == status("x")[0] == 404
+    del cache.items[removed]
+    for item, want in ((replaced, set(leaves(new))), (changed, set(leaves(cache.items[changed])))):
+        assert any(want <= {base64.b32encode(c[6:]).decode().rstrip("=") for c in blocks} for _, blocks in d.imports), item
     return s
 
 
