@@ -38,7 +38,13 @@ static void open_rest(struct audit *a, const char *path)
 	}
 	a->torn = last != '\n';
 	(void)snprintf(head, sizeof head, "%s.head", path);
-	if ((a->head = open(head, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640)) < 0)
+	if ((a->head = open(head, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640)) >= 0 &&
+	    (fstat(a->head, &st) < 0 || !S_ISREG(st.st_mode))) {
+		close(a->head);
+		a->head = -1;
+		errno = EINVAL;
+	}
+	if (a->head < 0)
 		log_say("warning: the audit log is not joined to that of other processes: %s: %s", head, strerror(errno));
 }
 
