@@ -8,13 +8,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "broker/agent.h"
 #include "broker/broker.h"
 #include "broker/cache.h"
 #include "broker/file.h"
 #include "broker/log.h"
 #include "broker/storepath.h"
-#include "broker/substitute.h"
 
 /* --- Commands ----------------------------------------------------------------------------------------------- */
 

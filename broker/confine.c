@@ -1,25 +1,20 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Broker: its own confinement. */
 #include <errno.h>
-#include <string.h>
 #include <sys/prctl.h>
 
 #include "broker/broker.h"
-#include "broker/confine.h"
 #include "broker/drop.h"
-#include "policy/landlock.h"
 #include "policy/policy.h"
 
 /* Store, state, spool, log; configuration, /proc; destinations. */
 #define MAX_RULES (8 + CONF_DESTINATIONS)
 
-int confine(struct broker *b, struct confinement *c, struct err *e)
+int confine(struct broker *b, struct err *e)
 {
 	struct landlock_rule rules[MAX_RULES];
-	struct landlock_result r;
 	unsigned n = 0;
 
-	memset(c, 0, sizeof *c);
 	if (drop_rights() < 0)
 		return err_sys(e, errno, "the broker cannot give up its capabilities");
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
@@ -35,15 +30,9 @@ int confine(struct broker *b, struct confinement *c, struct err *e)
 	/* A kernel that cannot allow links between directories (ABI 1) would break deduplication: it is left out there. */
 	/* No LANDLOCK_SCOPE: it would keep the spawner's parent death signal from it, too, and with a stopped spawner that
 	 * is all there is.  Signals and sockets of ours are forbidden by the filter. */
-	if (landlock_confine(rules, n, LANDLOCK_NO_BIND | LANDLOCK_NO_CONNECT | LANDLOCK_NEED_REFER, &r, e) < 0)
+	if (landlock_confine(rules, n, LANDLOCK_NO_BIND | LANDLOCK_NO_CONNECT | LANDLOCK_NEED_REFER, &b->landlock, e) < 0)
 		return -1;
-	c->landlock_abi = r.abi;
-	c->landlock = r.fs;
-	c->landlock_error = r.error;
-	if (b->conf.require_landlock && !r.fs)
+	if (b->conf.require_landlock && !b->landlock.fs)
 		return err_set(e, "Landlock is required (landlock = require), but this kernel has none in use");
-	if (policy_load(&policy_broker, e) < 0)
-		return -1;
-	c->filter_len = policy_broker.length;
-	return 0;
+	return policy_load(&policy_broker, e);
 }

@@ -13,7 +13,6 @@
 
 #include "broker/broker.h"
 #include "broker/log.h"
-#include "broker/selfcheck.h"
 #include "ipc/layers.h"
 #include "ipc/text.h"
 
@@ -21,8 +20,6 @@
 #define SEAL_MS 15000
 /* This many in a row that did not get as far as READY, and no more are asked for. */
 #define MAX_FAILURES 5
-
-static const char *const kind_names[] = { "?", "fetch", "unpack", "resolve" };
 
 int64_t crew_now(void)
 {
@@ -159,8 +156,8 @@ static void helper_lost(struct broker *b, struct helper *h, const char *why)
 
 void crew_kill(struct broker *b, struct helper *h, const char *why)
 {
-	log_say("%s (pid %ld) is ended: %s", kind_names[h->kind], (long)h->pid, why);
-	audit_event(&b->audit, "helper-killed", kind_names[h->kind], why);
+	log_say("%s (pid %ld) is ended: %s", spawner_names[h->kind], (long)h->pid, why);
+	audit_event(&b->audit, "helper-killed", spawner_names[h->kind], why);
 	order_spawner_to_kill(b, h);
 	helper_lost(b, h, why);
 }
@@ -180,9 +177,8 @@ static void violation(struct broker *b, struct helper *h, const char *what)
 	crew_kill(b, h, why);
 }
 
-int crew_send(struct broker *b, struct helper *h, const struct wire_msg *m, int fd, struct err *e)
+int crew_send(struct helper *h, const struct wire_msg *m, int fd, struct err *e)
 {
-	(void)b;
 	int rc = wire_send(h->control, m, fd, MSG_DONTWAIT, e);
 
 	if (rc < 0) /* its own end is closed: what happened shows in EXITED */
@@ -206,7 +202,7 @@ static void drain_log(const struct broker *b, struct helper *h)
 	for (int i = 0; i < FRAMES_AT_ONCE && (n = recv(h->log, line, LIMIT_LOG_LINE, MSG_DONTWAIT)) > 0; i++) {
 		if (now - h->log_window > 10000 && (b->job != NULL || b->query != NULL)) {
 			if (h->log_lines > LIMIT_LOG_RATE)
-				log_say("%s: %u more lines were dropped", kind_names[h->kind], h->log_lines - LIMIT_LOG_RATE);
+				log_say("%s: %u more lines were dropped", spawner_names[h->kind], h->log_lines - LIMIT_LOG_RATE);
 			h->log_window = now;
 			h->log_lines = 0;
 		}
@@ -215,7 +211,7 @@ static void drain_log(const struct broker *b, struct helper *h)
 		while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\0'))
 			n--;
 		line[n] = '\0';
-		log_say("%s: %s", kind_names[h->kind], line);
+		log_say("%s: %s", spawner_names[h->kind], line);
 	}
 	if (n == 0)
 		close_fd(&h->log);
@@ -232,27 +228,23 @@ static int settings_to_fetcher(struct broker *b, struct helper *h, struct err *e
 			      .tls_verify = (uint8_t)b->conf.tls_verify,
 			      .text = wire_str(b->http_proxy),
 			      .text2 = wire_str(b->https_proxy) };
+	int rc = crew_send(h, &m, -1, e);
 
-	if (crew_send(b, h, &m, -1, e) != 0)
-		return -1;
-	for (unsigned i = 0; i < b->options.url_count; i++) {
+	for (unsigned i = 0; i < b->options.url_count && rc == 0; i++) {
 		m = (struct wire_msg){ .type = MSG_SERVER, .index = (uint16_t)i, .kind = b->options.kinds[i],
 					.text = wire_str(b->options.urls[i]) };
-		if (crew_send(b, h, &m, -1, e) != 0)
-			return -1;
+		rc = crew_send(h, &m, -1, e);
 	}
-	for (unsigned i = 0; i < b->conf.redirect_host_count; i++) {
+	for (unsigned i = 0; i < b->conf.redirect_host_count && rc == 0; i++) {
 		m = (struct wire_msg){ .type = MSG_TRUSTHOST, .text = wire_str(b->conf.redirect_hosts[i]) };
-		if (crew_send(b, h, &m, -1, e) != 0)
-			return -1;
+		rc = crew_send(h, &m, -1, e);
 	}
-	for (unsigned i = 0; i < b->conf.option_count; i++) {
+	for (unsigned i = 0; i < b->conf.option_count && rc == 0; i++) {
 		m = (struct wire_msg){ .type = MSG_OPTION, .text = wire_str(b->conf.options[i].key),
 					.text2 = wire_str(b->conf.options[i].value) };
-		if (crew_send(b, h, &m, -1, e) != 0)
-			return -1;
+		rc = crew_send(h, &m, -1, e);
 	}
-	return 0;
+	return rc == 0 ? 0 : -1;
 }
 
 /* A helper of the service manager is known by what the kernel says of its first message.  It waits then, so that the filters
@@ -262,6 +254,7 @@ static int on_started(struct broker *b, struct helper *h, const struct wire_msg 
 	const struct wire_msg begin = { .type = MSG_BEGIN };
 	int filters;
 
+	(void)b;
 	if (!h->unit || h->pid != 0)
 		return err_set(e, "STARTED is not for it to say");
 	if (m->sender.uid == 0 || m->sender.gid == 0 || m->sender.uid == geteuid())
@@ -273,7 +266,7 @@ static int on_started(struct broker *b, struct helper *h, const struct wire_msg 
 	h->pid = m->sender.pid;
 	h->demand = (struct proof_demand){ .isolation = ISOLATE_UNIT, .uid = m->sender.uid, .gid = m->sender.gid,
 					   .filters_before = (unsigned)filters };
-	return crew_send(b, h, &begin, -1, e) == 0 ? 0 : -1;
+	return crew_send(h, &begin, -1, e) == 0 ? 0 : -1;
 }
 
 static int on_sealed(struct broker *b, struct helper *h, const struct wire_msg *m, struct err *e)
@@ -306,7 +299,7 @@ static void answer_host(struct broker *b, struct wire_bytes host, uint8_t status
 	struct wire_msg a = { .type = MSG_ADDRESSES, .text = host, .status = status, .blob = addresses };
 	struct helper *f = crew_find(b, KIND_FETCH, HELPER_READY | HELPER_ORDERED | HELPER_STREAMING);
 
-	if (f != NULL && crew_send(b, f, &a, -1, NULL) != 0)
+	if (f != NULL && crew_send(f, &a, -1, NULL) != 0)
 		crew_kill(b, f, "it does not read its frames");
 }
 
@@ -315,11 +308,11 @@ static void no_helper(struct broker *b, uint8_t kind, struct err *e)
 {
 	struct trouble *t = &b->crew.trouble[kind];
 
-	(void)err_set(e, "no %s helper: %s", kind_names[kind], t->text[0] ? t->text : "the spawner is gone");
+	(void)err_set(e, "no %s helper: %s", spawner_names[kind], t->text[0] ? t->text : "the spawner is gone");
 	if (t->told++)
 		return;
 	log_say("%s", e->text);
-	audit_event(&b->audit, "no-helper", kind_names[kind], t->text);
+	audit_event(&b->audit, "no-helper", spawner_names[kind], t->text);
 }
 
 /* Hand the questions that are not yet with the resolver to it.  Without one, the answer is "unknown". */
@@ -332,7 +325,7 @@ static void ask_resolver(struct broker *b)
 	while (r != NULL && c->hosts_asked < c->host_count) {
 		struct wire_msg q = { .type = MSG_LOOKUP_HOST, .text = wire_str(c->hosts[c->hosts_asked]) };
 
-		if (crew_send(b, r, &q, -1, &e) != 0) {
+		if (crew_send(r, &q, -1, &e) != 0) {
 			crew_kill(b, r, "it does not read its frames");
 			return;
 		}
@@ -461,7 +454,7 @@ static void unit_ended(struct broker *b, struct helper *h)
 
 	drain_log(b, h);
 	if (h->pid != 0) /* else it never was there, and crew_ready() tells that once */
-		log_say("%s (pid %ld): %s", kind_names[h->kind], (long)h->pid, why);
+		log_say("%s (pid %ld): %s", spawner_names[h->kind], (long)h->pid, why);
 	helper_lost(b, h, why);
 }
 
@@ -523,7 +516,7 @@ static void describe_end(const struct broker *b, char *text, size_t size, int st
 {
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
 		(void)snprintf(text, size, "sandbox violation: it made a system call that policy '%s' forbids "
-			       "(the kernel's log may name it)", kind_names[kind]);
+			       "(the kernel's log may name it)", spawner_names[kind]);
 	else if (WIFSIGNALED(status))
 		(void)snprintf(text, size, "it was killed by signal %d", WTERMSIG(status));
 	else if (WEXITSTATUS(status) == SPAWN_NO_RIGHTS)
@@ -555,12 +548,12 @@ static void on_exited(struct broker *b, const struct wire_msg *m)
 	}
 	describe_end(b, why, sizeof why, status, h->kind);
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) {
-		audit_event(&b->audit, "sandbox-violation", kind_names[h->kind], why);
+		audit_event(&b->audit, "sandbox-violation", spawner_names[h->kind], why);
 	}
 	if (h->state == HELPER_NEW && hopeless(status)) /* later, these are the words of one that met a server's bytes */
 		b->crew.failures[h->kind] = MAX_FAILURES;
 	else /* else whoever needs it says it, once: crew_ready() */
-		log_say("%s (pid %ld): %s", kind_names[h->kind], (long)h->pid, why);
+		log_say("%s (pid %ld): %s", spawner_names[h->kind], (long)h->pid, why);
 	helper_lost(b, h, why);
 }
 

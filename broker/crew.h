@@ -77,8 +77,8 @@ struct helper *crew_ready(struct broker *b, uint8_t kind, struct err *e);
  * Returns -1 when the spawner is gone, which ends the agent's usefulness. */
 int crew_step(struct broker *b, int data_fd, int timeout_ms);
 
-/* crew_send(b, h, m, fd, e): one frame to a helper; 0, 1 if it would block, or -1. */
-int crew_send(struct broker *b, struct helper *h, const struct wire_msg *m, int fd, struct err *e);
+/* crew_send(h, m, fd, e): one frame to a helper; 0, 1 if it would block, or -1. */
+int crew_send(struct helper *h, const struct wire_msg *m, int fd, struct err *e);
 
 /* crew_kill(b, h, why): have the spawner kill H, and forget it.  WHY goes to the log and the audit record. */
 void crew_kill(struct broker *b, struct helper *h, const char *why);

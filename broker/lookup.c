@@ -333,7 +333,7 @@ static void send_queued(struct broker *b)
 		/* The low part of an id is the task's place, the high part tells one question from the next there. */
 		m.id = t->id = ++b->lookups.next_id * LIMIT_LOOKUPS + i;
 		memcpy(m.hash_part, storepath_base(t->path, strlen(t->path), b->store_dir), HASH_PART_BYTES);
-		if (crew_send(b, f, &m, -1, &e) != 0)
+		if (crew_send(f, &m, -1, &e) != 0)
 			return; /* it reads slowly, or has just died: the next round sees */
 		b->lookups.asked += t->state == TASK_QUEUED;
 		t->state = t->state == TASK_QUEUED ? TASK_SENT : TASK_PROBED;

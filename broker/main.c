@@ -3,7 +3,6 @@
  *
  * Everything that takes rights happens here, before confine(): reading the configuration, making directories, opening
  * the log, forking the spawner.  After it the process has no capability, no way to the network and no exec. */
-#include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <signal.h>
@@ -13,13 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "broker/agent.h"
 #include "broker/broker.h"
-#include "broker/confine.h"
 #include "broker/crypto.h"
 #include "broker/file.h"
 #include "broker/log.h"
-#include "broker/selfcheck.h"
 #include "ipc/paths.h"
 #include "ipc/text.h"
 
@@ -200,7 +196,7 @@ static int plan_helpers(struct broker *b, const struct arguments *a, struct spaw
 }
 
 /* All that needs rights.  On failure the agent stays, and gives nothing. */
-static int start_up(struct broker *b, const struct arguments *a, struct confinement *c, struct err *e)
+static int start_up(struct broker *b, const struct arguments *a, struct err *e)
 {
 	char directory[LIMIT_PATH];
 	struct spawner_plan plan;
@@ -230,14 +226,13 @@ static int start_up(struct broker *b, const struct arguments *a, struct confinem
 	if (b->record_fd >= 0 && record_open(&b->records, b->record_fd, getppid(), e) < 0)
 		return -1;
 	make_acl(b);
-	return confine(b, c, e);
+	return confine(b, e);
 }
 
 int main(int argc, char **argv)
 {
 	static struct broker b; /* large, and the one of this process */
 	struct arguments a;
-	struct confinement c = { 0, 0, 0, 0 };
 	struct err e = { 0, "" };
 
 	if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0))
@@ -260,10 +255,10 @@ int main(int argc, char **argv)
 	from_environment(b.config_dir, sizeof b.config_dir, "GUIX_CONFIGURATION_DIRECTORY", "/etc/guix");
 	if (getenv("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES") != NULL)
 		log_say("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES is ignored: narlock installs nothing that is not signed");
-	if (start_up(&b, &a, &c, &e) < 0)
+	if (start_up(&b, &a, &e) < 0)
 		(void)snprintf(b.refusal, sizeof b.refusal, "%s", e.text);
 	if (strcmp(a.mode, "self-check") == 0)
-		return selfcheck(&b, &c, a.urls);
+		return selfcheck(&b, a.urls);
 	agent_run(&b, strcmp(a.mode, "substitute") == 0);
 	return b.refusal[0] != '\0' ? 2 : 0;
 }

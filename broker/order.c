@@ -47,7 +47,7 @@ int order_on_begin(struct broker *b, struct helper *h, const struct wire_msg *m,
 	trace_started(b, &o->places[o->place], m->size);
 	if (o->direct)
 		return 0;
-	if (o->unpack != NULL && crew_send(b, o->unpack, &u, -1, e) == 0)
+	if (o->unpack != NULL && crew_send(o->unpack, &u, -1, e) == 0)
 		o->unpack->state = HELPER_STREAMING;
 	else
 		set_reason(o, "the unpacker is gone");
@@ -171,14 +171,14 @@ static int send_order(struct broker *b, struct err *e)
 				      .eris = wire_str(p->plain ? "" : p->eris),
 				      .manifest = wire_str(p->plain ? "" : p->manifest) };
 
-		if (crew_send(b, o->fetch, &c, -1, e) != 0)
+		if (crew_send(o->fetch, &c, -1, e) != 0)
 			return err_set(e, "the fetcher does not take the order");
 	}
 	/* No honest encoding of a nar is much larger than the nar. */
 	m.max_bytes = o->max_bytes = o->nar_size + o->nar_size / 8 + (1 << 20);
 	if ((sink = open_sink(o, e)) < 0)
 		return -1;
-	rc = crew_send(b, o->fetch, &m, sink, e);
+	rc = crew_send(o->fetch, &m, sink, e);
 	close(sink);
 	if (rc != 0)
 		return err_set(e, "the fetcher does not take the order");
@@ -256,7 +256,7 @@ static void settle(struct broker *b)
 	o->out = -1;
 	if (o->fetch != NULL && o->fetch->state == HELPER_READY) /* the order never reached it */
 		o->fetch_ended = 1;
-	if (o->fetch != NULL && !o->fetch_ended && crew_send(b, o->fetch, &cancel, -1, NULL) != 0)
+	if (o->fetch != NULL && !o->fetch_ended && crew_send(o->fetch, &cancel, -1, NULL) != 0)
 		crew_kill(b, o->fetch, "it does not read its frames");
 	while (o->fetch != NULL && !o->fetch_ended) {
 		if (crew_step(b, -1, 100) < 0)

@@ -4,9 +4,8 @@
 #include <string.h>
 
 #include "broker/broker.h"
-#include "broker/confine.h"
-#include "broker/selfcheck.h"
 #include "ipc/layers.h"
+#include "policy/policy.h"
 
 static const char *const modes[] = { "root", "rootless-namespace", "?", "rootless-lowered" };
 
@@ -30,8 +29,9 @@ static void worse(struct verdict *v, unsigned level, const char *why)
 	(void)snprintf(v->why, sizeof v->why, "%s", why);
 }
 
-static void helper_line(struct broker *b, uint8_t kind, const char *name, struct verdict *v)
+static void helper_line(struct broker *b, uint8_t kind, struct verdict *v)
 {
+	const char *name = spawner_names[kind];
 	char verified[256], claimed[256];
 	struct helper *h;
 	struct err e;
@@ -106,7 +106,7 @@ static void blocks_lines(struct broker *b)
 	struct helper *h;
 	struct err e;
 
-	if ((h = crew_ready(b, KIND_FETCH, &e)) == NULL || crew_send(b, h, &m, -1, &e) != 0)
+	if ((h = crew_ready(b, KIND_FETCH, &e)) == NULL || crew_send(h, &m, -1, &e) != 0)
 		return;
 	b->checking = 1;
 	while (b->checking && crew_find(b, KIND_FETCH, HELPER_READY) == h && crew_now() < end)
@@ -117,8 +117,9 @@ static void blocks_lines(struct broker *b)
 	b->checking = 0;
 }
 
-int selfcheck(struct broker *b, const struct confinement *c, int urls)
+int selfcheck(struct broker *b, int urls)
 {
+	const struct landlock_result *l = &b->landlock;
 	static const char *const levels[] = { "good", "degraded", "unsafe" };
 	struct verdict v = { 0, "" };
 
@@ -128,13 +129,11 @@ int selfcheck(struct broker *b, const struct confinement *c, int urls)
 	} else {
 		printf("mode %s%s\n", modes[b->crew.demand.isolation], b->crew.units ? " units" : "");
 		printf("acl %s/acl %zu keys\n", b->config_dir, b->acl.count);
-		printf("broker confined seccomp=%u landlock=%s landlock_abi=%d%s%s\n", c->filter_len,
-		       c->landlock ? "on" : "off", c->landlock_abi, c->landlock_error != 0 ? " why=" : "",
-		       c->landlock_error != 0 ? strerrorname_np(c->landlock_error) : "");
-		helper_line(b, KIND_FETCH, "fetch", &v);
-		helper_line(b, KIND_UNPACK, "unpack", &v);
-		helper_line(b, KIND_RESOLVE, "resolve", &v);
-		if (!c->landlock)
+		printf("broker confined seccomp=%u landlock=%s landlock_abi=%d%s%s\n", policy_broker.length, l->fs ? "on" : "off",
+		       l->abi, l->error != 0 ? " why=" : "", l->error != 0 ? strerrorname_np(l->error) : "");
+		for (uint8_t kind = KIND_FETCH; kind <= KIND_RESOLVE; kind++)
+			helper_line(b, kind, &v);
+		if (!l->fs)
 			worse(&v, 1, "the broker runs without Landlock");
 		if (b->crew.demand.isolation == ISOLATE_LOWERED)
 			worse(&v, 1, "required-layers is lowered: helpers run as the daemon's user");

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -44,7 +43,7 @@ struct spawner {
 	uint32_t next;
 };
 
-static const char *const program_names[] = { NULL, "fetch", "unpack", "resolve" };
+const char *const spawner_names[] = { "?", "fetch", "unpack", "resolve" };
 
 /* The broker's and the helper's ends of the channels of one helper, by the helper's descriptor number. */
 struct channels {
@@ -143,7 +142,7 @@ static void say(const char *what)
 static void exec_program(const struct spawner_plan *plan, int kind, pid_t spawner)
 {
 	char parent[48], ca[LIMIT_PATH + 16], state[LIMIT_PATH + 32];
-	char *argv[] = { (char *)(uintptr_t)program_names[kind], NULL };
+	char *argv[] = { (char *)(uintptr_t)spawner_names[kind], NULL };
 	char *env[8];
 	int n = 0;
 
@@ -251,7 +250,7 @@ static int connect_helper(struct spawner *s, uint8_t kind, struct channels *c)
 	int rc;
 
 	if (make_pair(c, 2, SOCK_SEQPACKET) < 0 ||
-	    (c->ours[3] = connect_to(s->plan->sockets, program_names[kind])) < 0 ||
+	    (c->ours[3] = connect_to(s->plan->sockets, spawner_names[kind])) < 0 ||
 	    wire_send(c->ours[3], &log, c->theirs[2], MSG_DONTWAIT, NULL) != 1)
 		rc = refuse(s, kind, errno, "no connection to its socket (systemctl status 'narlock-*.socket')");
 	else
@@ -394,7 +393,7 @@ static _Noreturn void run(const struct spawner_plan *plan, int channel, pid_t br
 	(void)prctl(PR_SET_DUMPABLE, 0);
 	(void)signal(SIGPIPE, SIG_IGN);
 	for (int k = KIND_FETCH; k <= KIND_RESOLVE; k++)
-		s.programs[k] = open_program(plan->libexec, program_names[k]);
+		s.programs[k] = open_program(plan->libexec, spawner_names[k]);
 	if (drop_to_spawner(plan->isolation == ISOLATE_USER) < 0)
 		_exit(1);
 	while (step(&s) == 0)

@@ -22,6 +22,9 @@ enum isolation {
 #define SPAWN_NO_RIGHTS 121
 #define SPAWN_NO_EXEC 122
 
+/* The names of helpers and of their programs, by kind. */
+extern const char *const spawner_names[];
+
 /* What the spawner needs to know; all of it is decided before the fork. */
 struct spawner_plan {
 	enum isolation isolation;

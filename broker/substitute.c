@@ -19,7 +19,6 @@
 #include "broker/remove.h"
 #include "broker/restore.h"
 #include "broker/storepath.h"
-#include "broker/substitute.h"
 #include "broker/trace.h"
 #include "ipc/text.h"
 
