@@ -123,24 +123,27 @@ static void make_fetch_state(struct broker *b, int state, uint32_t uid, uint32_t
 		(void)snprintf(b->fetch_state, sizeof b->fetch_state, "%s/fetch/state", b->conf.state_directory);
 }
 
-/* Directories of ours.  What cannot be had is done without, but for the records (see agent_allowed). */
-static void make_directories(struct broker *b, uint32_t uid, uint32_t gid)
+static int open_or_warn(const struct broker *b, int dir, const char *name, unsigned mode)
 {
 	struct err e;
-	int state;
+	int fd = file_subdir(dir, name, mode, &e);
 
-	b->cache_fd = b->spool_fd = b->record_fd = -1;
-	if ((state = file_subdir(AT_FDCWD, b->conf.state_directory, 0711, &e)) < 0) {
-		log_say("warning: %s", e.text);
-		return;
-	}
-	if ((b->cache_fd = file_subdir(state, "cache", 0700, &e)) < 0 ||
-	    (b->record_fd = file_subdir(state, "records", 0700, &e)) < 0)
+	if (fd < 0)
 		log_say("warning: %s: %s", b->conf.state_directory, e.text);
-	b->spool_fd = b->conf.spool_directory[0] != '\0' ? file_subdir(AT_FDCWD, b->conf.spool_directory, 0700, &e)
-							 : file_subdir(state, "spool", 0700, &e);
-	if (b->spool_fd < 0)
-		log_say("warning: %s", e.text);
+	return fd;
+}
+
+/* Directories of ours.  What cannot be had is done without, but for the records (see start_up). */
+static void make_directories(struct broker *b, uint32_t uid, uint32_t gid)
+{
+	int state = open_or_warn(b, AT_FDCWD, b->conf.state_directory, 0711);
+
+	if (state < 0)
+		return;
+	b->cache_fd = open_or_warn(b, state, "cache", 0700);
+	b->record_fd = open_or_warn(b, state, "records", 0700);
+	/* An absolute name is one wherever the directory is. */
+	b->spool_fd = open_or_warn(b, state, b->conf.spool_directory[0] != '\0' ? b->conf.spool_directory : "spool", 0700);
 	if (b->crew.demand.isolation == ISOLATE_USER)
 		make_fetch_state(b, state, uid, gid);
 	close(state);

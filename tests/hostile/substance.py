@@ -56,6 +56,20 @@ def spool_on_disk(machine):
     check(os.listdir(f"{m.state}/narlock/spool") == [], "something is left in the spool")
 
 
+def no_cache(machine):
+    """A cache that cannot be had is done without, and said: nothing else depends on it."""
+    m = machine()
+    item, url = served(m)
+    os.makedirs(f"{m.state}/narlock", 0o711)
+    os.mkdir(f"{m.state}/narlock/cache", 0o777)
+    os.chmod(f"{m.state}/narlock/cache", 0o777)
+    q, a = m.agent("query", url), m.agent("substitute", url)
+    check(q.info(item), "nothing is told of the item")
+    check(a.substitute(item) == item.success and item.installed(), "the item did not come")
+    check(q.says("cache must belong to"), f"the log: {q.log!r}")
+    check(os.listdir(f"{m.state}/narlock/cache") == [], "it wrote to a directory of everybody's")
+
+
 def full_store(options, name, what):
     def case(machine):
         m = machine()
@@ -460,6 +474,7 @@ def audit_chain(machine):
 def cases():
     yield "audit: one chain for all", audit_chain
     yield "store: full spool", full_spool
+    yield "store: no cache", no_cache
     yield "store: spool on disk", spool_on_disk
     yield "store: no room", full_store("size=128k", "size", "bytes in ")
     yield "store: no room for files", full_store("size=4m,nr_inodes=60", "inodes", "No space left")
