@@ -96,18 +96,12 @@ static void keep_mirror(struct broker *b, struct task *t, struct source *s)
 /* Does the query agent's record of this path allow this narinfo? */
 static int recorded(struct broker *b, struct task *t, const struct narinfo *ni)
 {
-	enum record_verdict verdict;
 	struct err e;
 
-	if (!(b->lookups.flags & LOOKUP_RECORDED))
+	if (!(b->lookups.flags & LOOKUP_RECORDED) || record_check(&b->records, ni, &e) != RECORD_OTHER)
 		return 1;
-	if (record_check(&b->records, ni, &verdict, &e) < 0) {
-		refuse(b, t, e.text);
-		return 0;
-	}
-	if (verdict == RECORD_OTHER)
-		refuse(b, t, "authorised, but it is not the narinfo whose references the daemon was told");
-	return verdict != RECORD_OTHER;
+	refuse(b, t, e.text);
+	return 0;
 }
 
 /* Parse S and see whether it is for the path at all.  Frees S when not. */

@@ -44,23 +44,26 @@ static int make_link(const struct record *rec, const struct narinfo *ni, struct 
 	return 0;
 }
 
-int record_check(const struct record *rec, const struct narinfo *ni, enum record_verdict *verdict, struct err *e)
+enum record_verdict record_check(const struct record *rec, const struct narinfo *ni, struct err *e)
 {
 	char told[sizeof ((struct link *)NULL)->told];
 	struct link l;
 	ssize_t n;
 
 	if (make_link(rec, ni, &l, e) < 0)
-		return -1;
-	if ((n = readlinkat(rec->dir, l.name, told, sizeof told)) < 0 && errno != ENOENT)
-		return err_sys(e, errno, "cannot read the records of `info'");
-	*verdict = n < 0 ? RECORD_NONE : n == sizeof told - 1 && memcmp(told, l.told, (size_t)n) == 0 ? RECORD_SAME : RECORD_OTHER;
-	return 0;
+		return RECORD_OTHER;
+	n = readlinkat(rec->dir, l.name, told, sizeof told);
+	if (n < 0 && errno == ENOENT)
+		return RECORD_NONE;
+	if (n == sizeof told - 1 && memcmp(told, l.told, (size_t)n) == 0)
+		return RECORD_SAME;
+	(void)(n < 0 ? err_sys(e, errno, "cannot read the records of `info'")
+		     : err_set(e, "authorised, but it is not the narinfo whose references the daemon was told"));
+	return RECORD_OTHER;
 }
 
 int record_add(struct record *rec, const struct narinfo *ni, struct err *e)
 {
-	enum record_verdict verdict;
 	struct link l;
 	char fresh[32];
 
@@ -72,9 +75,7 @@ int record_add(struct record *rec, const struct narinfo *ni, struct err *e)
 		return 0;
 	if (errno != EEXIST)
 		return err_sys(e, errno, "cannot record what `info' tells");
-	if (record_check(rec, ni, &verdict, e) < 0)
-		return -1;
-	if (verdict == RECORD_SAME)
+	if (record_check(rec, ni, e) == RECORD_SAME)
 		return 0;
 	(void)snprintf(fresh, sizeof fresh, ".%ld", (long)getpid());
 	(void)unlinkat(rec->dir, fresh, 0);
@@ -126,11 +127,4 @@ int record_open(struct record *rec, int dir, pid_t parent, struct err *e)
 		return -1;
 	(void)file_sweep(dir, LIMIT_RECORD_LOOK, LIMIT_RECORD_CLEAN, remove_stale, NULL);
 	return 0;
-}
-
-void record_close(struct record *rec)
-{
-	if (rec->dir >= 0)
-		close(rec->dir);
-	*rec = (struct record){ .dir = -1 };
 }

@@ -27,7 +27,7 @@ struct record {
 enum record_verdict {
 	RECORD_NONE,	/* nothing was told: any authorised narinfo will do */
 	RECORD_SAME,	/* this is what was told */
-	RECORD_OTHER	/* something else was told: this narinfo must not be installed */
+	RECORD_OTHER	/* something else was told, or nobody knows: this narinfo must not be installed */
 };
 
 /* record_open(rec, dir, parent, e): for the records of PARENT (getppid()) in DIR.  Reads /proc, so call it
@@ -39,10 +39,7 @@ int record_open(struct record *rec, int dir, pid_t parent, struct err *e);
  * advertised.  What is already the last record of its path is not written again. */
 int record_add(struct record *rec, const struct narinfo *ni, struct err *e);
 
-/* record_check(rec, ni, verdict, e): compare NI with the last record of its path.  -1 when the records
- * cannot be read: then nothing is known and nothing may be installed. */
-int record_check(const struct record *rec, const struct narinfo *ni, enum record_verdict *verdict, struct err *e);
-
-void record_close(struct record *rec);
+/* record_check(rec, ni, e): compare NI with the last record of its path.  E says why it is RECORD_OTHER. */
+enum record_verdict record_check(const struct record *rec, const struct narinfo *ni, struct err *e);
 
 #endif

@@ -28,23 +28,14 @@ static uint64_t available_memory(void)
 	return kib * 1024;
 }
 
-int spool_room(int dir_fd, uint64_t size, uint64_t memory, int *in_memory, struct err *e)
+int spool_room(int fd, uint64_t size, const char *where, struct err *e)
 {
-	uint64_t available = available_memory();
 	struct statvfs v;
 
-	if (memory == UINT64_MAX)
-		memory = available / 16 < 1ULL << 30 ? available / 16 : 1ULL << 30;
-	*in_memory = size <= memory && size + MARGIN <= available;
-	if (*in_memory)
-		return 0;
-	if (dir_fd < 0)
-		return err_set(e, "there is no spool directory for a nar of %llu bytes", (unsigned long long)size);
-	if (fstatvfs(dir_fd, &v) < 0)
-		return err_sys(e, errno, "cannot look at the spool directory");
-	if (v.f_bavail * v.f_frsize < size + MARGIN)
-		return err_sys(e, ENOSPC, "the nar needs %llu bytes in the spool directory, %llu are free (spool-directory "
-			       "in narlock.conf can be on another file system)", (unsigned long long)size,
+	if (fstatvfs(fd, &v) < 0)
+		return err_sys(e, errno, "cannot look at %s", where);
+	if (v.f_bavail * v.f_frsize < size)
+		return err_sys(e, ENOSPC, "the nar needs %llu bytes in %s, %llu are free", (unsigned long long)size, where,
 			       (unsigned long long)(v.f_bavail * v.f_frsize));
 	return 0;
 }
@@ -68,14 +59,20 @@ static int open_unnamed(int dir_fd, struct err *e)
 	return fd;
 }
 
-int spool_open(struct spool *s, int dir_fd, uint64_t size, int in_memory, struct err *e)
+int spool_open(struct spool *s, int dir_fd, uint64_t size, uint64_t memory, struct err *e)
 {
-	memset(s, 0, sizeof *s);
-	s->limit = size;
-	if (in_memory && (s->fd = memfd_create("narlock-spool", MFD_CLOEXEC)) < 0)
-		return err_sys(e, errno, "cannot make a spool in memory");
-	if (!in_memory && (s->fd = open_unnamed(dir_fd, e)) < 0)
+	uint64_t available = available_memory();
+
+	*s = (struct spool){ .fd = -1, .limit = size };
+	if (memory == UINT64_MAX)
+		memory = available / 16 < 1ULL << 30 ? available / 16 : 1ULL << 30;
+	if (size <= memory && size + MARGIN <= available) {
+		if ((s->fd = memfd_create("narlock-spool", MFD_CLOEXEC)) < 0)
+			return err_sys(e, errno, "cannot make a spool in memory");
+	} else if (spool_room(dir_fd, size + MARGIN, "the spool directory (narlock.conf can name another one)", e) < 0 ||
+		   (s->fd = open_unnamed(dir_fd, e)) < 0) {
 		return -1;
+	}
 	if ((s->buffer = malloc(PIECE)) == NULL || gcry_md_open(&s->md, GCRY_MD_SHA256, 0) != 0) {
 		spool_close(s);
 		return err_set(e, "no memory for a spool");
@@ -128,6 +125,5 @@ void spool_close(struct spool *s)
 	free(s->buffer);
 	if (s->fd >= 0)
 		close(s->fd);
-	memset(s, 0, sizeof *s);
-	s->fd = -1;
+	*s = (struct spool){ .fd = -1 };
 }

@@ -15,12 +15,12 @@ struct spool {
 	char *buffer;
 };
 
-/* spool_room(dir_fd, size, memory, in_memory, e): is there room for SIZE bytes?  MEMORY: largest nar that is kept in
- * memory, UINT64_MAX: a sixteenth of what is available, at most 1 GiB.  *IN_MEMORY says where it will be. */
-int spool_room(int dir_fd, uint64_t size, uint64_t memory, int *in_memory, struct err *e);
+/* spool_room(fd, size, where, e): are SIZE bytes free in the file system of FD?  WHERE is its name for people. */
+int spool_room(int fd, uint64_t size, const char *where, struct err *e);
 
-/* spool_open(s, dir_fd, size, in_memory, e): for a nar of SIZE bytes.  The directory may be -1 when in memory. */
-int spool_open(struct spool *s, int dir_fd, uint64_t size, int in_memory, struct err *e);
+/* spool_open(s, dir_fd, size, memory, e): for a nar of SIZE bytes, if there is room for it.  MEMORY: largest nar that is
+ * kept in memory, UINT64_MAX: a sixteenth of what is available, at most 1 GiB; a larger one goes to the directory. */
+int spool_open(struct spool *s, int dir_fd, uint64_t size, uint64_t memory, struct err *e);
 
 /* spool_take(s, from, e): read what the socket FROM holds, hash it, write it.  Returns 1 after some bytes, 0 at the
  * end, 2 when nothing is there now, -1 on failure: ENOSPC of the spool, or more bytes than SIZE (code 0). */

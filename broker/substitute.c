@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -179,18 +178,6 @@ static void look(struct broker *b, struct job *j, unsigned flags)
 
 /* --- One attempt ------------------------------------------------------------------------------------------------------ */
 
-static int store_room(const struct job *j, uint64_t size, struct err *e)
-{
-	struct statvfs v;
-
-	if (fstatvfs(j->parent_fd, &v) < 0)
-		return err_sys(e, errno, "cannot look at %s", j->parent);
-	if (v.f_bavail * v.f_frsize < size)
-		return err_sys(e, ENOSPC, "the nar needs %llu bytes in %s, %llu are free", (unsigned long long)size, j->parent,
-			       (unsigned long long)(v.f_bavail * v.f_frsize));
-	return 0;
-}
-
 /* The verified bytes go to the store. */
 static int install(struct broker *b, struct job *j, struct spool *spool, struct err *e)
 {
@@ -214,12 +201,11 @@ static int attempt(struct broker *b, struct job *j)
 {
 	const struct narinfo *ni = &j->found.auth.ni;
 	struct spool *spool = &j->spool;
-	int in_memory, rc = 0;
+	int rc = 0;
 
 	spool_close(spool);
-	if (spool_room(b->spool_fd, ni->nar_size, b->conf.spool_memory, &in_memory, &j->why) < 0 ||
-	    store_room(j, ni->nar_size, &j->why) < 0 ||
-	    spool_open(spool, b->spool_fd, ni->nar_size, in_memory, &j->why) < 0)
+	if (spool_room(j->parent_fd, ni->nar_size, j->parent, &j->why) < 0 ||
+	    spool_open(spool, b->spool_fd, ni->nar_size, b->conf.spool_memory, &j->why) < 0)
 		return -1;
 	j->result = order_nar(b, storepath_base(j->path, strlen(j->path), b->store_dir), j->places, j->place_count, j->others,
 			      ni->nar_size, ni->nar_hash, spool, &j->why);

@@ -78,13 +78,23 @@ static int feed(struct spool *s, size_t count)
 	return rc;
 }
 
+static int is_in_memory(const struct spool *s)
+{
+	char link[40], target[64] = "";
+
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", s->fd);
+	assert_true(readlink(link, target, sizeof target - 1) > 0);
+	return strncmp(target, "/memfd:", 7) == 0;
+}
+
 static void takes_hashes_and_maps(int in_memory)
 {
 	struct spool s;
 	uint8_t got[32], want[32];
 	const uint8_t *map;
 
-	assert_int_equal(spool_open(&s, at, 500000, in_memory, &e), 0);
+	assert_int_equal(spool_open(&s, at, 500000, in_memory ? UINT64_MAX : 0, &e), 0);
+	assert_int_equal(is_in_memory(&s), in_memory);
 	assert_int_equal(fcntl(s.fd, F_GETFD), FD_CLOEXEC);
 	check_empty(); /* it has no name at any time */
 	assert_int_equal(spool_take(&s, pair[1], &e), 2);
@@ -127,7 +137,7 @@ static void one_byte_too_many_is_refused(void **state)
 
 	(void)state;
 	for (size_t size = 99999; size <= 100000; size++) {
-		assert_int_equal(spool_open(&s, at, size, 1, &e), 0);
+		assert_int_equal(spool_open(&s, at, size, UINT64_MAX, &e), 0);
 		assert_int_equal(feed(&s, 100000), size == 100000 ? 1 : -1);
 		assert_int_equal(fstat(s.fd, &st), 0);
 		assert_true((uint64_t)st.st_size <= size); /* what is too much is not written */
@@ -137,7 +147,7 @@ static void one_byte_too_many_is_refused(void **state)
 		}
 		spool_close(&s);
 	}
-	assert_int_equal(spool_open(&s, at, 0, 1, &e), 0);
+	assert_int_equal(spool_open(&s, at, 0, UINT64_MAX, &e), 0);
 	assert_int_equal(feed(&s, 1), -1);
 	spool_close(&s);
 }
@@ -147,7 +157,7 @@ static void a_bad_source_is_an_error(void **state)
 	struct spool s;
 
 	(void)state;
-	assert_int_equal(spool_open(&s, at, 10, 1, &e), 0);
+	assert_int_equal(spool_open(&s, at, 10, UINT64_MAX, &e), 0);
 	assert_int_equal(spool_take(&s, -1, &e), -1);
 	assert_int_equal(e.code, EBADF);
 	spool_close(&s);
@@ -157,14 +167,19 @@ static void a_bad_source_is_an_error(void **state)
 
 static void full_file_system(void)
 {
+	static char filler[1 << 20];
 	struct spool s;
-	int fd;
+	int fd, full;
 
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("spool", dir, "tmpfs", 0, "size=64k") < 0)
+	    mount("spool", dir, "tmpfs", 0, "size=17m") < 0)
 		_exit(NOT_HERE);
 	CHECK((fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0);
+	CHECK(spool_open(&s, fd, 2 << 20, 0, &e) == -1 && e.code == ENOSPC);
 	CHECK(spool_open(&s, fd, 500000, 0, &e) == 0);
+	CHECK((full = openat(fd, "full", O_CREAT | O_WRONLY | O_CLOEXEC, 0600)) >= 0); /* it fills up afterwards */
+	while (write(full, filler, sizeof filler) > 0)
+		;
 	CHECK(feed(&s, 500000) == -1);
 	CHECK(e.code == ENOSPC);
 	spool_close(&s);
@@ -259,25 +274,30 @@ static void without_unnamed_files(void **state)
 
 /* --- Room --------------------------------------------------------------------------------------------- */
 
+static int where(int fd, uint64_t size, uint64_t memory)
+{
+	struct spool s;
+	int rc = spool_open(&s, fd, size, memory, &e) < 0 ? -1 : is_in_memory(&s);
+
+	spool_close(&s);
+	return rc;
+}
+
 static void room_is_looked_at_before(void **state)
 {
-	int memory = 7;
-
 	(void)state;
-	assert_int_equal(spool_room(at, 1000, UINT64_MAX, &memory, &e), 0);
-	assert_int_equal(memory, 1);
-	assert_int_equal(spool_room(-1, 1000, 1000, &memory, &e), 0); /* needs no directory */
-	assert_int_equal(memory, 1);
-	assert_int_equal(spool_room(at, 1000, 999, &memory, &e), 0);
-	assert_int_equal(memory, 0);
-	assert_int_equal(spool_room(at, 1000, 0, &memory, &e), 0);
-	assert_int_equal(memory, 0);
-	assert_int_equal(spool_room(-1, 1000, 0, &memory, &e), -1);
-	assert_int_equal(e.code, 0);
-	assert_int_equal(spool_room(at, LIMIT_NAR_SIZE * 1000, LIMIT_NAR_SIZE * 2000, &memory, &e), -1);
-	assert_int_equal(memory, 0); /* however much the setting allows: the memory is not there */
+	assert_int_equal(where(at, 1000, UINT64_MAX), 1);
+	assert_int_equal(where(-1, 1000, 1000), 1); /* needs no directory */
+	assert_int_equal(where(at, 1000, 999), 0);
+	assert_int_equal(where(at, 1000, 0), 0);
+	assert_int_equal(where(-1, 1000, 0), -1);
+	assert_int_equal(e.code, EBADF);
+	/* however much the setting allows: the memory is not there */
+	assert_int_equal(where(at, LIMIT_NAR_SIZE * 1000, LIMIT_NAR_SIZE * 2000), -1);
 	assert_int_equal(e.code, ENOSPC);
 	assert_non_null(strstr(e.text, "spool"));
+	assert_int_equal(spool_room(at, LIMIT_NAR_SIZE * 1000, "over there", &e), -1);
+	assert_non_null(strstr(e.text, "in over there, "));
 }
 
 static int start_crypto(void **state)
