@@ -27,6 +27,8 @@
 /* Seconds between two attempts to give a daemon what it lacks, and between two looks at what has left. */
 #define RETRY 60
 #define FORGET 300
+/* The command takes so many failures of a daemon, one after the other. */
+#define GIVE_UP 10
 /* How often a nar that is not as indexed waits until it was read again. */
 #define TRIES 3
 /* Kept of an answer. */
@@ -36,6 +38,8 @@ struct daemon {
 	char name[LIMIT_URL];        /* as configured: the key of the record */
 	struct rpc_source source;
 	struct curl_slist *resolve;
+	unsigned failures;           /* one after the other */
+	time_t rests;                /* until then it gets no nars but those that somebody asks for */
 };
 
 struct push {
@@ -223,7 +227,7 @@ judge(struct push *p, const struct daemon *d, CURLcode result, struct err *e)
 	    .retry_after = -1, .stream_error = p->error[0] != '\0' ? p->error : NULL,
 	    .body = (const uint8_t *)p->answer, .len = p->len };
 	struct rpc_judgement j;
-	char why[128] = "";
+	char why[256] = "";
 	long status = 0;
 
 	curl_easy_getinfo(p->curl, CURLINFO_RESPONSE_CODE, &status);
@@ -240,7 +244,8 @@ judge(struct push *p, const struct daemon *d, CURLcode result, struct err *e)
 		why[0] = ' ';
 		why[1] = '(';
 		strcat(why, ")");
-	}
+	} else if (status != 0 && status != 200)
+		snprintf(why, sizeof why, " (HTTP %ld)", status);
 	return err_set(e, "%s: %s%s", d->name, j.why == NULL ? "fails" : j.why, why);
 }
 
@@ -284,10 +289,16 @@ import(struct push *p, struct daemon *d, const struct catalog_nar *nar, struct e
 	curl_easy_setopt(p->curl, CURLOPT_READDATA, f);
 	result = curl_easy_perform(p->curl);
 	rc = judge(p, d, result, e);
-	/* What went wrong on this side says more than that the request was cut off. */
+	d->failures = rc == 0 ? 0 : d->failures + 1;
+	/* What went wrong on this side says more than that the request was cut off, and is no fault of the
+	 * daemon. */
 	if (feed_end(f, &p->sent, &wrong, result == CURLE_ABORTED_BY_CALLBACK || rc == 0 ? e :
-	    &(struct err){ 0 }) != 0)
+	    &(struct err){ 0 }) != 0) {
 		rc = -1;
+		if (result == CURLE_ABORTED_BY_CALLBACK)
+			d->failures = 0;
+	}
+	d->rests = d->failures > 0 ? time(NULL) + RETRY : 0;
 	if (wrong)
 		tell_wrong(p, nar->id);
 	p->was_wrong |= wrong;
@@ -315,6 +326,14 @@ simple(struct push *p, const struct daemon *d, const char *what, const uint8_t *
 	return rc;
 }
 
+/* Whether a daemon has failed, and is left alone for a while, so that the others need not wait for it: by the
+ * command for good after some failures, for its end is near. */
+static int
+rests(const struct push *p, const struct daemon *d)
+{
+	return p->shared == NULL ? d->failures > GIVE_UP : time(NULL) < d->rests;
+}
+
 /* --- Nars --------------------------------------------------------------------------------------------- */
 
 int
@@ -332,7 +351,7 @@ push_nar(struct push *p, uint32_t id, int again, struct err *e)
 		struct shared_daemon *s = p->shared == NULL ? NULL : &p->shared->daemons[i];
 		struct err ignored;
 
-		if (!again && ask_record(p, p->has, d, id, nar.manifest, e) > 0)
+		if (!again && (rests(p, d) || ask_record(p, p->has, d, id, nar.manifest, e) > 0))
 			continue;
 		rc = import(p, d, &nar, e);
 		if (s != NULL) {
@@ -365,7 +384,8 @@ push_next(struct push *p, uint32_t after, uint32_t *id, struct err *e)
 		if (nar.state != CATALOG_READY || !nar.has_manifest)
 			continue;
 		for (unsigned i = 0; i < p->n; i++)
-			if (ask_record(p, p->has, &p->daemons[i], nar.id, nar.manifest, e) == 0) {
+			if (!rests(p, &p->daemons[i]) && ask_record(p, p->has, &p->daemons[i], nar.id, nar.manifest,
+			    e) == 0) {
 				*id = nar.id;
 				return 1;
 			}
@@ -408,8 +428,11 @@ push_forget(struct push *p, struct err *e)
 			 * has lost it. */
 			if (p->conf->pin && simple(p, d, "pin/rm?recursive=true&arg=", manifest,
 			    &ignored) != 0 &&
-			    strstr(p->answer, "not pinned") == NULL)
+			    strstr(p->answer, "not pinned") == NULL) {
+				if (p->len == 0)
+					break;
 				continue;
+			}
 			if (ask_record(p, p->drop, d, id, manifest, e) < 0)
 				return -1;
 		}
@@ -524,8 +547,10 @@ int
 push_serve(struct push *p, struct err *e)
 {
 	time_t next_push = 0, next_forget = time(NULL) + FORGET;
+	struct catalog_totals totals = p->shared->totals;
 	struct shared_again taken;
 	uint32_t at = 0;
+	int failed = 0;
 	struct err why;
 
 	p->shared->ndaemons = p->n;
@@ -548,16 +573,22 @@ push_serve(struct push *p, struct err *e)
 			rc = push_next(p, at, &at, e);
 			if (rc > 0 && push_nar(p, at, 0, &why) < 0) {
 				fprintf(stderr, "narlock-publish: push: %s\n", why.text);
-				next_push = time(NULL) + RETRY;
+				failed = 1;
 			} else if (rc == 0) {
+				/* What failed, and does so for reasons of its own, is not tried all the time. */
 				at = 0;
-				next_push = time(NULL) + RETRY / 6;
+				next_push = time(NULL) + (failed ? RETRY : RETRY / 6);
+				failed = 0;
 				count_pins(p);
 			}
 			if (rc < 0)
 				return -1;
 			if (rc > 0)
 				continue;
+		}
+		if (p->shared->totals.nars != totals.nars || p->shared->totals.bytes != totals.bytes) {
+			totals = p->shared->totals;
+			next_forget = time(NULL);
 		}
 		if (time(NULL) >= next_forget) {
 			if (push_forget(p, e) != 0)
@@ -602,6 +633,7 @@ int
 push_command(struct push *p, char **names, int n, struct err *e)
 {
 	uint64_t nars = 0, bytes = 0, failed = 0;
+	unsigned out = 0;
 	uint32_t at = 0;
 	time_t shown = time(NULL);
 	int rc, bar = isatty(STDERR_FILENO);
@@ -616,9 +648,7 @@ push_command(struct push *p, char **names, int n, struct err *e)
 	while ((rc = push_next(p, at, &at, e)) > 0) {
 		if (push_nar(p, at, 0, e) < 0) {
 			fprintf(stderr, "%snarlock-publish: %s\n", bar ? "\n" : "", e->text);
-			/* A daemon that is away is away for all nars. */
-			if (++failed > 10)
-				return -1;
+			failed++;
 			continue;
 		}
 		nars++;
@@ -632,7 +662,13 @@ push_command(struct push *p, char **names, int n, struct err *e)
 	}
 	if (bar)
 		fputc('\n', stderr);
-	if (rc < 0 || push_forget(p, e) != 0)
+	/* A daemon that is away is away for all nars. */
+	for (unsigned i = 0; i < p->n; i++)
+		if (rests(p, &p->daemons[i])) {
+			fprintf(stderr, "narlock-publish: %s was given up\n", p->daemons[i].name);
+			out++;
+		}
+	if (rc < 0 || (out < p->n && push_forget(p, e) != 0))
 		return -1;
 	printf("%llu nars pushed, %llu bytes, %llu failed\n", (unsigned long long)nars,
 	    (unsigned long long)bytes,

@@ -978,6 +978,33 @@ def push_and_forget(top, cache):
     return s
 
 
+@case
+def one_daemon_away(top, cache):
+    """What one daemon does not take does not keep the other ones from getting it; what leaves the cache is unpinned soon."""
+    items = [cache.add(n, 30_000) for n in range(1, 31)]
+    good, dead = Daemon(), socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{dead.getsockname()[1]}"
+    dead.close()
+    user = ["--user", USER] if os.geteuid() == 0 else []
+    common = ["--config", "none", "--cache", cache.dir, "--state", top + "/state", "--ipfs", url, "--ipfs", good.url, *user]
+    assert subprocess.run([PROGRAM, "index", *common], stdout=subprocess.DEVNULL).returncode == 0
+    p = subprocess.run([PROGRAM, "push", *common], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    assert p.returncode == 1 and len(good.imports) == 30 and url.encode() + b" was given up" in p.stderr, (len(good.imports), p)
+    shutil.rmtree(top + "/state")
+    good.imports, good.pinned = [], set()
+    s = Server(top, cache, "--ipfs", url, "--ipfs", good.url, "--push-all", "yes")
+    until(lambda: len(good.pinned) == 30, 40)
+    gone = items[3]
+    manifest = re.search(r"^ERIS-Manifest: (\S+)$", s.get(f"/{gone[:32]}.narinfo")[2].decode(), re.M)[1]
+    assert manifest in good.pinned
+    os.unlink(cache.nar(gone))
+    os.unlink(cache.nar(gone) + "info")
+    del cache.items[gone]
+    until(lambda: manifest not in good.pinned, 60)
+    assert len(good.pinned) == 29
+    return s
+
+
 # --- Upstream -----------------------------------------------------------------------------------------------------------------
 
 class Upstream(Daemon):
