@@ -172,10 +172,10 @@ usable(struct check *c)
 	char text[LIMIT_REASON];
 	int agent = c->agent[0] != '\0';
 
-	/* The next agent need not wait until it is forgotten that nobody was there. */
+	/* The next agent need not wait until it is forgotten that nobody was there: that ends now. */
 	if (c->source != NULL && c->source->at.socket[0] == '\0' &&
 	    state_get(f->state, STATE_SILENT, &c->source->url, NULL, f->clock) > 0)
-		state_put(f->state, STATE_SILENT, &c->source->url, NULL, f->clock, 1);
+		state_put(f->state, STATE_SILENT, &c->source->url, NULL, f->clock - 1, 1);
 	if (is_ipfs(c)) {
 		(void)snprintf(text, sizeof text, "version %s%s%s; a block was put and read back", c->version,
 		    agent ? ", agent " : "", c->agent);
