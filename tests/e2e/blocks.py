@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 import cases
 from cases import ITEMS, SEED, TINY, WWW, build, check_content, daemon, end_build, run, start_build
-from agent import Report, Skip
+from agent import Agent, Report, Skip, options, reserve_descriptors
 
 CONF = "/etc/narlock/narlock.conf"
 HEAL = "/usr/bin/narlock-heal"
@@ -227,10 +227,11 @@ class Connections:
 ### IPFS daemons
 
 class Node:
-    """One daemon, fresh, with an empty repository"""
-    def __init__(self, kind, name):
-        self.kind, self.name, self.dir = kind, name, f"{WORK}/{kind}-{name}"
-        self.api_port, self.swarm_port = free_port(), free_port()
+    """One daemon, fresh, with an empty repository.  CONFIG, SECRET: of Kubo: more of its configuration, and what the
+    test itself has to say to be let in"""
+    def __init__(self, kind, name, config=None, secret=None, port=None):
+        self.kind, self.name, self.dir, self.config, self.secret = kind, name, f"{WORK}/{kind}-{name}", config or {}, secret
+        self.api_port, self.swarm_port, self.gateway_port = port or free_port(), free_port(), free_port()
         self.log = f"{self.dir}.log"
         shutil.rmtree(self.dir, ignore_errors=True)
         start = time.monotonic()
@@ -240,18 +241,23 @@ class Node:
     def conf(self):
         return f"ipfs = /ip4/127.0.0.1/tcp/{self.api_port}"
 
+    def ipfs(self, *argv):
+        """The command, on the repository itself while no daemon runs"""
+        return run(KUBO, *argv, env={**os.environ, "IPFS_PATH": self.dir}).stdout
+
     def start_kubo(self):
-        env = {**os.environ, "IPFS_PATH": self.dir}
-        def ipfs(*argv):
-            run(KUBO, *argv, env=env)
-        ipfs("init", "--empty-repo", "--profile=test")
-        ipfs("bootstrap", "rm", "--all")
-        for key, value in (("Addresses.API", f"/ip4/127.0.0.1/tcp/{self.api_port}"),
-                           ("Addresses.Gateway", f"/ip4/127.0.0.1/tcp/{free_port()}"),
-                           ("Addresses.Swarm", [f"/ip4/127.0.0.1/tcp/{self.swarm_port}"]), ("Routing.Type", "none")):
-            ipfs("config", "--json", key, json.dumps(value))
+        self.ipfs("init", "--empty-repo", "--profile=test")
+        self.ipfs("bootstrap", "rm", "--all")
+        for key, value in {"Addresses.API": f"/ip4/127.0.0.1/tcp/{self.api_port}",
+                           "Addresses.Gateway": f"/ip4/127.0.0.1/tcp/{self.gateway_port}",
+                           "Addresses.Swarm": [f"/ip4/127.0.0.1/tcp/{self.swarm_port}"], "Routing.Type": "none",
+                           **self.config}.items():
+            self.ipfs("config", "--json", key, json.dumps(value))
+        self.run_kubo()
+
+    def run_kubo(self):
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([KUBO, "daemon"], env=env, stdout=log, stderr=log)
+            self.process = subprocess.Popen([KUBO, "daemon"], env={**os.environ, "IPFS_PATH": self.dir}, stdout=log, stderr=log)
         wait_listening(self.api_port, self.process)
         self.address = f"/ip4/127.0.0.1/tcp/{self.swarm_port}/p2p/{json.loads(self.ask('id'))['ID']}"
 
@@ -269,10 +275,13 @@ class Node:
     def ask(self, command, body=None, timeout=120, check=True):
         c = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=timeout)
         headers = {"Content-Length": "0"}
+        if self.secret:
+            headers["Authorization"] = self.secret
         if body is not None:
             body = (b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n"
                     b"Content-Type: application/octet-stream\r\n\r\n" + body + b"\r\n--x--\r\n")
-            headers = {"Content-Type": "multipart/form-data; boundary=x"}
+            del headers["Content-Length"]
+            headers["Content-Type"] = "multipart/form-data; boundary=x"
         c.request("POST", f"/api/v0/{command}", body, headers)
         reply = c.getresponse()
         data = reply.read()
@@ -628,6 +637,248 @@ def publish_again():
     assert len(asked) == 1, f"asked {len(asked)} times: {asked[:3]}"
     return f"{took:.1f} s"
 
+### Cases: Kubo as admins configure it
+
+def doctor_lines():
+    out = run("narlock", "doctor", f"--substitute-urls={cases.NGINX['zstd']}", check=False, timeout=90).stdout
+    return " ".join(l for l in out.splitlines() if " blocks " in l)
+
+def fetched(server, name, path=None):
+    """guix build: (what it printed, the audit record's sources)"""
+    mark = audit_mark()
+    _, out = fetch(server.url, name)
+    return out, audit_of(mark, path or ITEMS[name]).get("sources") or ""
+
+def authorized():
+    """An API with secrets: none, a wrong one, right ones of both kinds, and one that may only read"""
+    p, q = published("tree"), published("edge")
+    basic = "Basic " + base64.b64encode(b"admin:pa55").decode()
+    def rule(secret, *paths):
+        return {"AuthSecret": secret, "AllowedPaths": [f"/api/v0{x}" for x in paths]}
+    node = Node("kubo", "secret", {"API.Authorizations": {
+        "admin": rule("basic:admin:pa55", ""), "blocks": rule("bearer:blocks", "/block"), "reader": rule("bearer:reader", "/block/get", "/block/stat")}}, basic)
+    try:
+        for secret in ("", " Bearer wrong"):
+            configure(node.conf() + secret)
+            daemon()
+            with Nginx({p: p.with_lines()}) as server:
+                out, sources = fetched(server, "tree")
+            assert not sources and len(re.findall(r"refuses us \(HTTP 403: is the authorization", out)) == 1, (sources, out[-600:])
+            said = doctor_lines()
+            assert "refuses us (HTTP 403)" in said and "API.Authorizations" in said and "0 of 1" in said, said
+        # Who is refused need not wait when it is corrected.
+        configure(node.conf() + f" {basic}")
+        node.load(q)
+        with Nginx({q: q.with_lines()}) as server:
+            assert "ipfs" in fetched(server, "edge")[1]
+        for secret, puts in ((basic, True), ("Bearer blocks", True), ("Bearer reader", False)):
+            configure(f"{node.conf()} {secret}", "block-timeout = 3")
+            daemon()
+            node.load(p)
+            node.remove(p.leaves[3:9])
+            with Nginx({x: x.with_lines() for x in (p, q)}) as server:
+                mark = audit_mark()
+                out = build(server.url, p.path, q.path).stdout
+                sources = [audit_of(mark, x.path).get("sources") or "" for x in (p, q)]
+                if puts:
+                    heal()
+            assert all("ipfs" in x for x in sources) and "range" in sources[0] + sources[1], (secret, sources, out[-300:])
+            assert len(missing(node, p)) == (0 if puts else 6), (secret, len(missing(node, p)))
+            assert puts or "missing blocks cannot be put back now: it refuses us" in out, out[-300:]
+            said = doctor_lines()
+            assert ("a block was put and read back" if puts else "gives blocks, but takes none") in said and "1 of 1" in said, said
+    finally:
+        node.stop()
+
+def sockets():
+    """The API at a unix socket, which others may not use at first, and at IPv6"""
+    p, path = published("tree"), f"{WORK}/api.sock"
+    port = free_port()
+    node = Node("kubo", "socket", {"Addresses.API": [f"/ip4/127.0.0.1/tcp/{port}", f"/ip6/::1/tcp/{port}", f"/unix{path}"]}, port=port)
+    try:
+        node.load(p)
+        for address, mode in ((f"/unix{path}", 0o755), (f"/unix{path}", 0o777), (f"unix:{path}", 0o777), (f"/ip6/::1/tcp/{port}", 0)):
+            if mode:
+                os.chmod(path, mode)
+            configure(f"ipfs = {address}")
+            daemon()
+            with Nginx({p: p.with_lines()}) as server:
+                out, sources = fetched(server, "tree")
+            assert ("ipfs" in sources) == (mode != 0o755), (address, mode, sources, out[-300:])
+            said = doctor_lines()
+            assert (f"may not write to the socket {path}" if mode == 0o755 else "put and read back") in said, said
+    finally:
+        node.stop()
+
+def gateway():
+    """Kubo's own gateway, one that looks for blocks elsewhere and one that does not: as CAR, block by block, with holes"""
+    p, notes = published("tree"), []
+    for no_fetch in (True, False):
+        node = Node("kubo", f"gateway-{no_fetch}", {"Gateway.NoFetch": no_fetch})
+        try:
+            configure("ipfs =", f"ipfs-gateway = http://127.0.0.1:{node.gateway_port}", "block-timeout = 2")
+            for lines, gone in ((p.lines, []), (with_urn_only(p), []), (p.lines, p.leaves[5:9]), (with_urn_only(p), p.leaves[5:9])):
+                node.load(p)
+                node.remove(gone)
+                daemon()
+                with Nginx({p: lines if lines.startswith("StorePath") else p.with_lines(lines)}) as server:
+                    out, sources = fetched(server, "tree")
+                    asked = server.nar_requests()
+                notes.append(sources)
+                assert "gateway" in sources and "lies" not in out, (no_fetch, sources, out[-300:])
+                assert asked or not gone, (no_fetch, sources)
+        finally:
+            node.stop()
+    return "; ".join(notes)
+
+def restarted():
+    """The daemon dies in the middle and is there again at once; doctor sees it, and so does whoever comes next"""
+    p, q = published(LARGE), published("tree")
+    node = Node("kubo", "restarted")
+    try:
+        node.load(p)
+        node.load(q)
+        configure(node.conf())
+        daemon()
+        with Nginx({p: p.with_lines(), q: q.with_lines()}) as server:
+            mark = audit_mark()
+            b = start_build(server.url, p.path)
+            time.sleep(random.uniform(.3, 1))
+            node.process.kill()
+            node.process.wait()
+            start = time.monotonic()
+            node.run_kubo()
+            end_build(b, 90)
+            took = time.monotonic() - start
+            check_content(p.path)
+            said = doctor_lines()
+            assert "1 of 1 block sources usable" in said, said
+            time.sleep(1.2)
+            _, sources = fetched(server, "tree")
+        assert "ipfs" in sources, sources
+    finally:
+        node.stop()
+    return f"{took:.1f} s after it died; {audit_of(mark, p.path).get('sources')}"
+
+def read_only():
+    """A daemon that cannot write any more: the nar arrives, one message says why; later narlock-heal puts all back"""
+    p = published("tree")
+    node = Node("kubo", "read-only")
+    blocks = f"{node.dir}/blocks"
+    try:
+        node.load(p)
+        gone = p.leaves[10:60]
+        node.remove(gone)
+        configure(node.conf(), "block-timeout = 2")
+        daemon()
+        with Nginx({p: p.with_lines()}) as server:
+            subprocess.run(["mount", "--bind", blocks, blocks], check=True)
+            try:
+                subprocess.run(["mount", "-o", "remount,bind,ro", blocks], check=True)
+                out, _ = fetched(server, "tree")
+                said = [l for l in out.splitlines() if "put back" in l]
+                healing = run(HEAL, "--once", "--now", check=False).stdout
+                found = doctor_lines()
+            finally:
+                subprocess.run(["umount", "-l", blocks], check=True)
+            assert len(said) == 1 and "read-only file system" in said[0], said
+            assert "read-only file system" in healing and "read-only file system" in found, (healing, found)
+            assert len(missing(node, p)) == len(gone)
+            # Killed again and again, it goes on where it was.
+            for wait in (.05, .1, .2, .4):
+                h = subprocess.Popen([HEAL, "--once", "--now"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(wait)
+                h.kill()
+                h.wait()
+            heal()
+        assert not missing(node, p)
+        pins = json.loads(node.ask("pin/ls?type=all"))["Keys"]
+        assert not any(ref_of(c) in dict(p.blocks) for c in pins if c.startswith("b")), "what was put is pinned"
+    finally:
+        node.stop()
+
+def collected():
+    """The daemon throws away all that is not pinned, again and again, while the nar comes from it"""
+    p = published(LARGE)
+    node = Node("kubo", "collected")
+    ending = threading.Event()
+    def collect():
+        while not ending.wait(.2):
+            node.ask("repo/gc")
+    try:
+        node.load(p)
+        configure(node.conf(), "block-timeout = 2")
+        daemon()
+        with Nginx({p: p.with_lines()}) as server:
+            mark = audit_mark()
+            b = start_build(server.url, p.path)
+            time.sleep(.5)
+            thread = threading.Thread(target=collect)
+            thread.start()
+            try:
+                end_build(b, 120)
+            finally:
+                ending.set()
+                thread.join()
+            check_content(p.path)
+    finally:
+        node.stop()
+    return str(audit_of(mark, p.path).get("sources"))
+
+def by_hand():
+    """What the README tells a publisher to do, and Kubo's own view of the manifest"""
+    p = published("tree")
+    node = Node("kubo", "by-hand")
+    try:
+        done = subprocess.run(f"narlock-eris car --narinfo {WWW}/zstd/{p.hash}.narinfo {p.file} | IPFS_PATH={node.dir} {KUBO} dag import",
+                              shell=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True)
+        assert done.stderr == p.lines and p.manifest in done.stdout, done
+        assert not missing(node, p)
+        manifest = json.loads(node.ipfs("dag", "get", p.manifest))
+        links = [ref_of(l["/"]) for l in manifest["links"]]
+        assert set(links) == {r for r, _ in p.blocks} and manifest["blocks"] == len(links), manifest.keys()
+        run("sh", "-c", f"IPFS_PATH={node.dir} {KUBO} dag export --progress=false {p.manifest} | cmp - {p.car}")
+    finally:
+        node.stop()
+
+def one_agent():
+    """Twenty items by one agent: its fetcher has no more descriptors behind the last than behind the first, whose
+    connections it keeps, and little memory"""
+    reserve_descriptors()
+    items = [published(n) for n in [LARGE, "small", *[f"tiny-{i:04}" for i in range(17)], "tree"]]
+    node, peak, counts = Node("kubo", "agent"), 0, []
+    def fetcher():
+        return next(p for p in cases.processes() if p.exe == f"{cases.LIBEXEC}/fetch")
+    ending = threading.Event()
+    def watch():
+        nonlocal peak
+        while not ending.wait(.02):
+            try:
+                peak = max(peak, int(fetcher().status["RssAnon"].split()[0]))
+            except (StopIteration, OSError):
+                pass
+    thread = threading.Thread(target=watch)
+    try:
+        for x in items:
+            node.load(x)
+        configure(node.conf())
+        daemon()
+        with Nginx({x: with_urn_only(x) for x in items}) as server:
+            a = Agent(cases.GUIX, "--substitute", options(server.url, True))
+            thread.start()
+            for x in items:
+                reply = a.substitute(x.path)
+                assert reply.startswith("success"), (x.name, reply, a.tail())
+                time.sleep(.2)
+                counts.append(len(os.listdir(f"/proc/{fetcher().pid}/fd")))
+            a.kill()
+    finally:
+        ending.set()
+        node.stop()
+    note = f"RssAnon {peak / 1024:.1f} MiB; descriptors {counts[0]} to {counts[-1]}"
+    assert peak <= 32 << 10 and counts[-1] <= counts[0] + 4, note
+    return note
+
 ### Cases: without IPFS
 
 def embedded():
@@ -665,6 +916,19 @@ def kind_cases():
     yield "private", (private,)
     yield "publish-again", (publish_again,)
 
+def kubo_cases():
+    yield "authorized", (authorized,)
+    yield "sockets", (sockets,)
+    yield "gateway", (gateway,)
+    yield "restarted", (restarted,)
+    yield "read-only", (read_only,)
+    yield "collected", (collected,)
+    yield "by-hand", (by_hand,)
+    yield "one-agent", (one_agent,)
+
+def cases_of(kind):
+    return [*kind_cases(), *(kubo_cases() if kind == "kubo" else [])]
+
 def other_cases():
     yield "no-daemon", (no_daemon,)
     yield "liar", (liar,)
@@ -679,7 +943,7 @@ def why_not(kind):
 
 def run_kind(kind, report):
     global PAIR
-    wanted = [(f"ipfs-{kind}-{n}", c) for n, c in kind_cases() if report.wanted(f"ipfs-{kind}-{n}")]
+    wanted = [(f"ipfs-{kind}-{n}", c) for n, c in cases_of(kind) if report.wanted(f"ipfs-{kind}-{n}")]
     if not wanted:
         return
     if why := why_not(kind):
@@ -695,7 +959,7 @@ def run_kind(kind, report):
 def main():
     args = sys.argv[1:]
     if args == ["--list"]:
-        print(*[f"ipfs-{k}-{n}" for k in ("kubo", "js-ipfs") for n, _ in kind_cases()], *[f"blocks-{n}" for n, _ in other_cases()], sep="\n")
+        print(*[f"ipfs-{k}-{n}" for k in ("kubo", "js-ipfs") for n, _ in cases_of(k)], *[f"blocks-{n}" for n, _ in other_cases()], sep="\n")
         return 0
     only = [args[i + 1] for i in range(0, len(args), 2) if args[i] == "--only"]
     if len(only) * 2 != len(args):
