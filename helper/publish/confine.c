@@ -2,8 +2,12 @@
  * Helper (publish): give up all rights but those that a process of narlock-publish needs. */
 #include <errno.h>
 #include <grp.h>
+#include <linux/audit.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pwd.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -60,6 +64,58 @@ confine_user(const struct conf *conf, struct err *e)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
 		return err_sys(e, errno, "prctl");
 	return 0;
+}
+
+#if defined(__x86_64__)
+#define ARCH AUDIT_ARCH_X86_64
+/* Where calls of the other ABI of this processor begin. */
+#define FOREIGN 0x40000000u
+#else
+#define ARCH AUDIT_ARCH_AARCH64
+#define FOREIGN 0x7fffffffu
+#endif
+
+/* Its children have filters that list what they may do.  This one stays on them and on the way to them, on
+ * which the C library does what it likes to find names: it lists what nobody here ever needs. */
+static int
+forbid_calls(struct err *e)
+{
+	static const unsigned calls[] = { SYS_execve, SYS_execveat, SYS_ptrace, SYS_process_vm_readv,
+	    SYS_process_vm_writev, SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup,
+	    SYS_unshare, SYS_setns, SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_keyctl, SYS_add_key,
+	    SYS_request_key, SYS_personality, SYS_init_module, SYS_finit_module, SYS_kexec_load, SYS_reboot };
+	enum { CALLS = sizeof calls / sizeof calls[0], HEAD = 5 };
+	struct sock_filter f[HEAD + CALLS + 2] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, FOREIGN, CALLS + 1, 0),
+	};
+	const struct sock_fprog p = { sizeof f / sizeof f[0], f };
+
+	for (unsigned i = 0; i < CALLS; i++)
+		f[HEAD + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i],
+		    (uint8_t)(CALLS - i), 0);
+	f[HEAD + CALLS] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	f[HEAD + CALLS + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p) == 0 ? 0 : err_sys(e, errno, "seccomp");
+}
+
+int
+confine_parent(const struct conf *conf, struct err *e)
+{
+	const struct landlock_rule rules[] = { { "/", LANDLOCK_READ }, { conf->state, LANDLOCK_READ_WRITE } };
+	struct landlock_result r;
+
+	if (landlock_confine(rules, 2, LANDLOCK_NO_BIND, &r, e) != 0)
+		return -1;
+#ifndef NARLOCK_NO_SECCOMP
+	return forbid_calls(e);
+#else
+	(void)forbid_calls;
+	return 0;
+#endif
 }
 
 int

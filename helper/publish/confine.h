@@ -11,6 +11,11 @@
  * capability is left, and no_new_privs is set. */
 int confine_user(const struct conf *conf, struct err *e);
 
+/* confine_parent(conf, e): what starts the others and locks itself before it starts them: files are written
+ * below the state directory only, no program is started, nothing is bound, nobody is traced.  It reads what
+ * its user can read: the configuration, a cache that is another directory now, what finds names of hosts. */
+int confine_parent(const struct conf *conf, struct err *e);
+
 /* confine_files(conf, extra, connect, e): Landlock: read the cache (and the path EXTRA, if not NULL), read
  * and write the state directory, nothing else; no TCP socket listens or (unless CONNECT) connects from here
  * on.  Without Landlock in the kernel it says so on standard error, once. */

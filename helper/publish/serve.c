@@ -536,7 +536,7 @@ serve_run(struct serve_options *o, struct err *e)
 	set_unsent(&s);
 	raise_descriptors(&o->conf);
 	if (confine_user(&o->conf, e) != 0 || (s.cache = tool_open_cache(&o->conf, e)) < 0 ||
-	    tool_prepare(&o->conf, e) != 0)
+	    tool_prepare(&o->conf, e) != 0 || confine_parent(&o->conf, e) != 0)
 		return -1;
 	/* Messages that keep their borders. */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, s.wrong) != 0)

@@ -1094,7 +1094,7 @@ def upstream(top, cache):
 def locked(top, cache):
     cache.add(1, 1000)
     s = Server(top, cache)
-    for p in s.children():
+    for p in (s.process.pid, *s.children()):
         status = open(f"/proc/{p}/status").read()
         assert re.search(r"^NoNewPrivs:\t1$", status, re.M) and re.search(r"^CapEff:\t0+$", status, re.M), status
         assert re.search(r"^CapPrm:\t0+$", status, re.M) and not re.search(r"^Uid:\t0\t", status, re.M), status
