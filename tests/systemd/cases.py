@@ -224,10 +224,10 @@ def figure(*argv):
 
 def exposure(farm):
     """What systemd itself thinks of the units; the figures go to the output."""
-    for unit in ("narlock-fetch@x.service", "narlock-resolve@x.service", "narlock-heal.service"):
-        value = figure(unit)
-        print(f"   {unit}: {value}")
-        check(float(value) <= 1.3, f"{unit}: {value}")
+    for name in ("fetch@", "resolve@", "heal", "audit", "publish"):
+        value = figure("--offline=true", f"/usr/lib/systemd/system/narlock-{name}.service")
+        print(f"   narlock-{name}.service: {value}")
+        check(float(value) <= 1.3, f"narlock-{name}.service: {value}")
     for mode in ("rootless", "root"):
         daemon(farm, mode == "rootless", False)
         after = figure("guix-daemon.service")
@@ -473,11 +473,52 @@ def builds(farm):
             check(f.read() == "built", "it is not what was built")
 
 
+def audited(farm):
+    """The anchor of every day is in the journal, where guix-daemon's user cannot take it back."""
+    log = f"{ROOT_DIR}/var/log/narlock/audit.log"
+    daemon(farm, True, True)
+    check(inside("systemctl", "is-active", "narlock-audit.timer", check_status=False).stdout.strip() == "active", "no timer")
+    substitutes(farm, "audited")
+
+    def anchor():
+        return inside("systemctl", "start", "narlock-audit.service", check_status=False).returncode
+
+    def verified():
+        inside("journalctl", "--sync")
+        r = inside("bash", "-c", "journalctl -q -t narlock _UID=0 -o cat | narlock audit --verify --anchors=-", check_status=False)
+        return r.returncode, r.stdout
+
+    check(anchor() == 0, "no anchor: " + inside("journalctl", "-q", "-n", "20", "-u", "narlock-audit.service"))
+    check(until(5, lambda: "anchors: 1, of which 0" in verified()[1]) and verified()[0] == 0, f"{verified()}")
+    # Somebody else's word is none.
+    inside("setpriv", "--reuid=guix-daemon", "--clear-groups", "logger", "-t", "narlock", f"narlock-anchor 2026-01-01T00:00:00Z head={'0' * 64} x")
+    check(verified()[0] == 0, f"a false anchor: {verified()}")
+    # The owner makes a log anew, and its chain is right.
+    os.rename(log, f"{log}.true")
+    os.rename(f"{log}.head", f"{log}.true.head")
+    substitutes(farm, "audited-again")
+    check(inside("narlock", "audit", "--verify", check_status=False).returncode == 0, "the new chain is not right")
+    check(verified()[0] == 2, f"the record of the anchor is gone: {verified()}")
+    os.rename(f"{log}.true", log)
+    os.rename(f"{log}.true.head", f"{log}.head")
+    check(verified()[0] == 0, f"{verified()}")
+    # A record less, and the unit fails and says so.
+    with open(log) as f:
+        lines = f.readlines()
+    with open(log, "w") as f:
+        f.writelines(lines[:-1])
+    before = cursor()
+    check(anchor() != 0, "the unit does not fail")
+    check(until(5, lambda: "verdict=CHANGED" in journal(before)), f"the journal: {journal(before)}")
+    with open(log, "w") as f:
+        f.writelines(lines)
+
+
 CASES = [("installation", installation), ("exposure", exposure), ("builds", builds), ("root", root),
          ("rootless: socket", rootless_socket), ("rootless: namespace", rootless_namespace),
          ("killed: systemctl kill", killed_by(by_hand, "code=killed, status=9/KILL")),
          ("killed: RuntimeMaxSec", killed_by(by_runtime, "timeout|time limit")), ("killed: memory limit", memory),
-         ("strangers", strangers), ("many clients", many), ("bursts", bursts), ("doctor", doctor)]
+         ("strangers", strangers), ("many clients", many), ("bursts", bursts), ("doctor", doctor), ("audited", audited)]
 
 
 def main(names):
@@ -504,4 +545,5 @@ def main(names):
     return 0 if failed == 0 and passed > 0 else 1
 
 
-sys.exit(main(sys.argv[3:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[3:]))
