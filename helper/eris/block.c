@@ -70,21 +70,26 @@ block_seal_leaves(uint8_t *blocks, size_t n, uint32_t block_size, const uint8_t 
 {
 	uint8_t hashes[4][32];
 
-	for (; n >= 4; n -= 4, blocks += (size_t)4 * block_size, pairs += 4) {
+	while (n >= 3) {
+		/* With three, the fourth place is filled with one of them. */
+		const unsigned some = n > 3 ? 4 : 3;
 		const uint8_t *in[4];
 
 		for (unsigned i = 0; i < 4; i++)
-			in[i] = blocks + (size_t)i * block_size;
+			in[i] = blocks + (size_t)(i < some ? i : some - 1) * block_size;
 		blake2b4(hashes, in, block_size, secret);
-		for (unsigned i = 0; i < 4; i++) {
+		for (unsigned i = 0; i < some; i++) {
 			uint8_t *block = blocks + (size_t)i * block_size;
 
 			memcpy(pairs[i].key, hashes[i], ERIS_KEY);
 			cipher(block, block, block_size, 0, pairs[i].key);
 		}
 		blake2b4(hashes, in, block_size, NULL);
-		for (unsigned i = 0; i < 4; i++)
+		for (unsigned i = 0; i < some; i++)
 			memcpy(pairs[i].ref, hashes[i], ERIS_REF);
+		n -= some;
+		blocks += (size_t)some * block_size;
+		pairs += some;
 	}
 	for (; n > 0; n--, blocks += block_size, pairs++) {
 		hash(pairs->key, blocks, block_size, secret);
