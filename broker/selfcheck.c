@@ -2,6 +2,7 @@
  * Broker: --self-check: start everything for real, and say what was achieved. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "broker/broker.h"
 #include "ipc/layers.h"
@@ -9,8 +10,8 @@
 
 static const char *const modes[] = { "root", "rootless-namespace", "?", "rootless-lowered" };
 
-/* A store item that no server has. */
-#define NO_ITEM "00000000000000000000000000000000-narlock-self-check"
+/* A store item that no server has, another one each time: that a server did not have it is remembered. */
+#define NO_ITEM "%s/%032llu-narlock-self-check", b->store_dir, (unsigned long long)time(NULL)
 
 /* Every source has its own time to answer; after this many milliseconds something else is wrong. */
 #define BLOCKS_MS 60000
@@ -68,7 +69,7 @@ static void url_lines(struct broker *b)
 	const char *paths[1] = { path };
 	struct options all = b->options;
 
-	(void)snprintf(path, sizeof path, "%s/%s", b->store_dir, NO_ITEM);
+	(void)snprintf(path, sizeof path, NO_ITEM);
 	for (unsigned i = 0; i < all.url_count; i++) {
 		struct helper *f = crew_find(b, KIND_FETCH, HELPER_READY);
 

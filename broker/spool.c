@@ -32,6 +32,8 @@ int spool_room(int fd, uint64_t size, const char *where, struct err *e)
 {
 	struct statvfs v;
 
+	if (fd < 0)
+		return err_set(e, "%s cannot be used", where);
 	if (fstatvfs(fd, &v) < 0)
 		return err_sys(e, errno, "cannot look at %s", where);
 	if (v.f_bavail * v.f_frsize < size)
