@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "broker/broker.h"
 #include "ipc/layers.h"
@@ -11,7 +12,7 @@
 static const char *const modes[] = { "root", "rootless-namespace", "?", "rootless-lowered" };
 
 /* A store item that no server has, another one each time: that a server did not have it is remembered. */
-#define NO_ITEM "%s/%032llu-narlock-self-check", b->store_dir, (unsigned long long)time(NULL)
+#define NO_ITEM "%s/%032llu-narlock-self-check", b->store_dir, (unsigned long long)time(NULL) * 10000000 + (unsigned)getpid()
 
 /* Every source has its own time to answer; after this many milliseconds something else is wrong. */
 #define BLOCKS_MS 60000
