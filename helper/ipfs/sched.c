@@ -17,6 +17,8 @@
 /* Rounds without growth after one that did not pay. */
 #define HOLD_ROUNDS 16
 #define FAR_SLOWER 8
+/* Percent by which twice as many in flight must raise the rate at the beginning. */
+#define WORTH_TWICE 150
 #define STREAM_HOLD_MS 250
 /* Below this a slow answer is noise: asking elsewhere costs more than it gains. */
 #define HEDGE_MIN_MS 50
@@ -61,6 +63,8 @@ struct source {
 	unsigned answers;
 	uint64_t round_since, rate, rate_before, last; /* `last': when a block came */
 	uint8_t was_full;                               /* in the last round */
+	uint8_t begins;                                 /* how many in flight are of use is being found out */
+	uint64_t nearest;                               /* the shortest time that an answer has taken since then */
 	unsigned round_got, round_peak, rounds, hold;
 	uint64_t asked, delivered, missed, late, hedged, spare;
 };
@@ -114,6 +118,18 @@ sched_free(struct sched *s)
 	free(s);
 }
 
+/* Nothing is known of it.  Parts of files share requests: for them, few are no use. */
+static void
+begin_window(struct source *o)
+{
+	o->begins = !o->is.leaves && o->is.window_min > SCHED_WINDOW_BEGIN;
+	o->window = o->begins ? SCHED_WINDOW_BEGIN : o->is.window_min;
+	o->window_before = o->window;
+	o->nearest = UINT64_MAX;
+	o->rounds = o->round_got = 0;
+	o->rate = o->rate_before = 0;
+}
+
 int
 sched_source(struct sched *s, const struct sched_source *source, struct err *e)
 {
@@ -128,7 +144,7 @@ sched_source(struct sched *s, const struct sched_source *source, struct err *e)
 		o->is.window_max = SCHED_WINDOW_MAX;
 	if (o->is.window_max > SCHED_WINDOW_MAX || o->is.window_min > o->is.window_max)
 		return err_set(e, "a window of %u to %u requests", o->is.window_min, o->is.window_max);
-	o->window = o->window_before = o->is.window_min;
+	begin_window(o);
 	o->backoff_ms = SCHED_PROBE_MS;
 	o->dead_until = o->is.dead_until;
 	if (o->dead_until != 0) {
@@ -405,9 +421,9 @@ alive(struct source *o, const struct request *r, int good)
 		o->health = SCHED_USABLE;
 		o->why = NULL;
 		o->dead_until = 0;
-		o->window = o->window_before = o->is.window_min;
-		o->answers = o->rounds = o->round_got = 0;
-		o->latency8 = o->deviation4 = o->rate = o->rate_before = 0;
+		begin_window(o);
+		o->answers = 0;
+		o->latency8 = o->deviation4 = 0;
 	} else if (o->health == SCHED_USABLE && o->rounds > 0)
 		o->backoff_ms = SCHED_PROBE_MS; /* a whole round went well */
 }
@@ -475,6 +491,37 @@ adapt(struct source *o, int was_full)
 	o->window = before + WINDOW_STEP < o->is.window_max ? before + WINDOW_STEP : o->is.window_max;
 }
 
+/* As many as are of use to the distance. */
+static void
+go_wide(struct source *o)
+{
+	o->begins = 0;
+	o->window = o->window_before = o->is.window_min;
+}
+
+/* Twice as many at the beginning, as long as that pays. */
+static void
+grow(struct source *o, int was_full)
+{
+	if (!was_full)
+		return;
+	if (o->nearest >= SCHED_FAR_MS) {
+		go_wide(o);
+		return;
+	}
+	if (o->rate * 100 < o->rate_before * WORTH_TWICE) {
+		o->begins = 0;
+		o->window_before = o->window;
+		o->hold = HOLD_ROUNDS;
+		return;
+	}
+	o->rate_before = o->rate;
+	if (2 * o->window >= o->is.window_min)
+		go_wide(o);
+	else
+		o->window *= 2;
+}
+
 /* One more block of the round: as many answers as there are requests in flight. */
 static void
 note_round(struct sched *s, uint64_t now, unsigned source)
@@ -482,15 +529,17 @@ note_round(struct sched *s, uint64_t now, unsigned source)
 	struct source *o = &s->sources[source];
 	uint64_t ms = now > o->round_since ? now - o->round_since : 1;
 
-
 	o->last = now;
 	if (++o->round_got < o->window)
 		return;
 	o->rate = (uint64_t)o->round_got * 1000000 / ms;
 	o->rounds++;
 	o->was_full = o->round_peak >= o->window;
-	adapt(o, o->was_full);
-	if (o->was_full && o->rounds >= 2 && o->health == SCHED_USABLE && far_slower(s, o)) {
+	if (o->begins)
+		grow(o, o->was_full);
+	else
+		adapt(o, o->was_full);
+	if (o->was_full && o->rounds >= 2 && !o->begins && o->health == SCHED_USABLE && far_slower(s, o)) {
 		bypass(s, now, source, "far slower than another source");
 		o->rate = 0;
 	}
@@ -504,7 +553,8 @@ shrink(struct source *o)
 {
 	unsigned smaller = o->window - o->window / 4;
 
-	o->window = smaller > o->is.window_min ? smaller : o->is.window_min;
+	if (o->window > o->is.window_min)
+		o->window = smaller > o->is.window_min ? smaller : o->is.window_min;
 	o->window_before = o->window;
 	o->round_got = 0;
 	o->hold = HOLD_ROUNDS;
@@ -517,6 +567,7 @@ narrow(struct source *o)
 	if (o->window > NARROW_MIN)
 		o->window = o->window / 2 > NARROW_MIN ? o->window / 2 : NARROW_MIN;
 	o->window_before = o->window;
+	o->begins = 0;
 	o->round_got = 0;
 	o->hold = HOLD_ROUNDS;
 }
@@ -945,6 +996,8 @@ sched_answer(struct sched *s, uint64_t now, uint32_t id, enum sched_outcome outc
 	s->totals.spare += !first;
 	alive(o, &was, 1);
 	note_latency(o, now - was.since);
+	if (now - was.since < o->nearest)
+		o->nearest = now - was.since;
 	o->history <<= 1;
 	o->nhistory += o->nhistory < 64;
 	note_round(s, now, was.source);

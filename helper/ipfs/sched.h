@@ -17,7 +17,9 @@
  *    asked for it again before sched_again().
  *  - A source that was never reached gets one request until it has answered; if that takes more than
  *    SCHED_GRACE_MS, other blocks go elsewhere meanwhile.
- *  - Requests in flight: between window_min and window_max, more as long as more raise the rate by 5 %.
+ *  - Requests in flight (each needs a connection): SCHED_WINDOW_BEGIN at first; twice as many after as many answers,
+ *    as long as that raises the rate by half, or at once window_min where no answer took less than SCHED_FAR_MS;
+ *    then up to window_max, as long as more raise the rate by 5 %.
  *  - A request that is not answered in time ends: the deadline is the configured one, or less (never below
  *    SCHED_DEADLINE_MIN_MS) once the usual latency is known and another source may have the block.  It goes
  *    to the next source.
@@ -41,9 +43,11 @@
 #define SCHED_SOURCES 32
 /* Most blocks wanted at a time: as many as a decoder's window can have. */
 #define SCHED_BLOCKS 4096
-/* Most requests in flight at one source, and what adaptive sources begin with. */
+/* Requests in flight at one source: most; what adaptive sources have where it is of use; and at first. */
 #define SCHED_WINDOW_MAX 256
 #define SCHED_WINDOW_MIN 64
+#define SCHED_WINDOW_BEGIN 8
+#define SCHED_FAR_MS 40
 #define SCHED_DEADLINE_MS 5000
 #define SCHED_DEADLINE_MIN_MS 500
 #define SCHED_GRACE_MS 300

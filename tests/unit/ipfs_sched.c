@@ -413,9 +413,56 @@ serial_source(void **state)
 	add(b, &ipfs, (struct script){ .act = serial, .delay = 1 });
 	assert_in_range(run(b, NEVER), 20000, 20100);
 	/* More in flight are of no use: one step now and then to see, no more. */
-	assert_in_range(b->scripts[0].most, SCHED_WINDOW_MIN, SCHED_WINDOW_MIN + 32);
+	assert_in_range(b->scripts[0].most, SCHED_WINDOW_BEGIN, SCHED_WINDOW_BEGIN + 40);
 	assert_int_equal(b->twice, 0);
 	bed_free(b);
+}
+
+/* Each request in flight needs a connection: a small nar from nearby needs few, and one from afar gets there in time. */
+static void
+beginning(void **state)
+{
+	static const struct {
+		uint64_t (*act)(struct script *self, unsigned n, uint64_t now, enum sched_outcome *outcome);
+		unsigned delay, total, least, most, took;
+	} kinds[] = {
+		{ serial, 1, 157, 8, 2 * SCHED_WINDOW_BEGIN, 160 },
+		{ serial, 4, 157, 8, 2 * SCHED_WINDOW_BEGIN, 640 },
+		{ steady, 20, 157, 64, 64, 100 },     /* 8, 16, 32, 64 */
+		{ steady, 100, 256, 64, 96, 500 },    /* 8, 64, 64, 96 */
+		{ steady, 100, 2000, 192, 256, 1400 },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+		struct bed *b = bed_new(512, kinds[i].total, 0);
+
+		add(b, &ipfs, (struct script){ .act = kinds[i].act, .delay = kinds[i].delay });
+		add(b, &blocks, (struct script){ .act = steady, .delay = 1 });
+		sched_reached(b->s, 0);
+		assert_in_range(run(b, NEVER), 1, kinds[i].took);
+		assert_in_range(b->scripts[0].most, kinds[i].least, kinds[i].most);
+		assert_int_equal(b->got, kinds[i].total);
+		bed_free(b);
+	}
+}
+
+/* It is known to be far: it may have many in flight at once. */
+static void
+wide(struct sched *s, uint64_t now)
+{
+	struct sched_ask a[SCHED_WINDOW_BEGIN];
+	uint8_t ref[ERIS_REF];
+
+	sched_reached(s, 0);
+	for (unsigned i = 0; i < SCHED_WINDOW_BEGIN; i++) {
+		ref_of(ref, 1000000 + i);
+		assert_int_equal(sched_want(s, now, ref, 0), 1);
+		assert_int_equal(sched_next(s, now, &a[i]), 1);
+		assert_int_equal(a[i].source, 0);
+	}
+	for (unsigned i = 0; i < SCHED_WINDOW_BEGIN; i++)
+		assert_int_equal(sched_answer(s, now + SCHED_FAR_MS, a[i].id, SCHED_BLOCK, 0, NULL), 1);
 }
 
 /* Nobody there: one attempt, remembered by the caller for the next nar. */
@@ -535,10 +582,10 @@ all_missing(void **state)
 	add(b, &blocks, (struct script){ .act = steady, .delay = 50 });
 	took = run(b, NEVER);
 	assert_int_equal(b->by[1], 60000);
-	/* One window at first, then after 1, 3, 7, 15, 31 ... seconds. */
+	/* A few at first, then after 1, 3, 7, 15, 31 ... seconds. */
 	assert_true(took > 10000);
-	assert_true(b->scripts[0].asked <= 1 + SCHED_WINDOW_MIN + 6);
-	assert_true(b->scripts[0].asked >= 1 + SCHED_WINDOW_MIN + 3);
+	assert_true(b->scripts[0].asked <= 1 + 3 * SCHED_WINDOW_BEGIN + 6);
+	assert_true(b->scripts[0].asked >= 1 + 2 * SCHED_WINDOW_BEGIN + 3);
 	sched_figures(b->s, 0, &f);
 	assert_int_equal(f.health, SCHED_BYPASSED);
 	assert_string_equal(f.why, "keeps missing blocks");
@@ -761,7 +808,7 @@ pause_before_a_node(void **state)
 	(void)state;
 	assert_int_equal(sched_source(s, &ipfs, &e), 0);
 	assert_int_equal(sched_source(s, &range, &e), 1);
-	sched_reached(s, 0);
+	wide(s, 0);
 	for (unsigned i = 0; i < 40; i++) {
 		ref_of(ref, i);
 		assert_int_equal(sched_want(s, 0, ref, 0), 1);
@@ -771,16 +818,16 @@ pause_before_a_node(void **state)
 		ids[n++] = a.id;
 	}
 	for (unsigned i = 0; i < n / 2; i++)
-		(void)sched_answer(s, 10, ids[i], SCHED_BLOCK, 0, NULL);
+		(void)sched_answer(s, 50, ids[i], SCHED_BLOCK, 0, NULL);
 	ref_of(ref, 100);
-	assert_int_equal(sched_want(s, 10, ref, 1), 1);
+	assert_int_equal(sched_want(s, 50, ref, 1), 1);
 	while (sched_next(s, 5000, &a))
 		assert_true(a.source == 1 || a.hedge || a.level == 1);
 	sched_figures(s, 0, &f);
 	assert_int_equal(f.health, SCHED_BYPASSED);
-	assert_int_equal(sched_stuck(s, 5009, ref), 0);
-	assert_true(sched_due(s, 5000) <= 5010);
-	assert_int_equal(sched_stuck(s, 5010, ref), 1);
+	assert_int_equal(sched_stuck(s, 5049, ref), 0);
+	assert_true(sched_due(s, 5000) <= 5050);
+	assert_int_equal(sched_stuck(s, 5050, ref), 1);
 	sched_free(s);
 }
 
@@ -999,7 +1046,7 @@ in_a_row(void **state)
 	/* Seven are late at 1000, the eighth and with it all others at 1001. */
 	b = bed_new(40, 40, 1000);
 	add(b, &ipfs, (struct script){ .act = steady });
-	sched_reached(b->s, 0);
+	wide(b->s, 0);
 	for (unsigned i = 0; i < 40; i++) {
 		ref_of(ref, i);
 		sched_want(b->s, 0, ref, 0);
@@ -1054,7 +1101,7 @@ stream(void **state)
 
 	(void)state;
 	add(b, &ipfs, (struct script){ .act = steady });
-	sched_reached(b->s, 0);
+	wide(b->s, now - 100);
 	sched_stream(b->s, now, 1);
 	for (unsigned i = 0; i < 100; i++) {
 		ref_of(ref, i);
@@ -1152,6 +1199,7 @@ main(void)
 		cmocka_unit_test(order),
 		cmocka_unit_test(fast_source),
 		cmocka_unit_test(serial_source),
+		cmocka_unit_test(beginning),
 		cmocka_unit_test(unreachable),
 		cmocka_unit_test(hangs_at_once),
 		cmocka_unit_test(hangs_in_the_middle),
