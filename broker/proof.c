@@ -11,6 +11,7 @@
 #include "broker/file.h"
 #include "broker/proof.h"
 #include "ipc/layers.h"
+#include "ipc/text.h"
 
 /* The value of "\nNAME:" in a status file, or NULL. */
 static const char *field(const char *text, const char *name)
@@ -128,9 +129,7 @@ static int own_user_namespace(pid_t pid, struct err *e)
 /* Is PATH at or below DIR, or DIR below PATH?  Both are absolute. */
 static int related(const char *path, const char *dir)
 {
-	size_t n = strlen(path), m = strlen(dir), less = n < m ? n : m;
-
-	return strncmp(path, dir, less) == 0 && (n == m || (n < m ? dir[n] : path[m]) == '/');
+	return text_below(path, dir) || text_below(dir, path);
 }
 
 int proof_mounts(char *text, const char *const hidden[2], struct err *e)

@@ -388,9 +388,9 @@ static int write_all(struct job *job, unsigned n, struct restore_stats *stats, s
 static void undo(struct job *job, struct err *e)
 {
 	struct err second;
-	size_t used = e != NULL ? strlen(e->text) : 0;
+	size_t used = strlen(e->text);
 
-	if (job->created && remove_tree(job->parent_fd, job->name, &second) == -1 && e != NULL)
+	if (job->created && remove_tree(job->parent_fd, job->name, &second) == -1)
 		(void)snprintf(e->text + used, sizeof e->text - used, "; what was written stays: %.120s",
 		               second.text);
 }
@@ -402,12 +402,9 @@ int restore_nar(int parent_fd, const char *name, const uint8_t *nar, uint64_t si
 	struct job job = {
 		.parent_fd = parent_fd, .name = name, .nar = nar, .size = size, .options = options
 	};
-	struct err scratch;
 	size_t len = strlen(name);
 	unsigned threads;
 
-	if (e == NULL)
-		e = &scratch;
 	if (len == 0 || len > NAME_LIMIT || strchr(name, '/') != NULL || strcmp(name, ".") == 0 ||
 	    strcmp(name, "..") == 0)
 		return err_set(e, "store: not a name to restore to");
@@ -421,9 +418,4 @@ int restore_nar(int parent_fd, const char *name, const uint8_t *nar, uint64_t si
 	if (stats != NULL)
 		*stats = counted;
 	return 0;
-}
-
-int restore_sync(int parent_fd, struct err *e)
-{
-	return syncfs(parent_fd) == -1 ? err_sys(e, errno, "store: cannot sync") : 0;
 }

@@ -32,7 +32,4 @@ struct restore_stats {
 int restore_nar(int parent_fd, const char *name, const uint8_t *nar, uint64_t size,
                 const struct restore_options *options, struct restore_stats *stats, struct err *e);
 
-/* restore_sync(parent_fd, e): write out the whole file system that PARENT_FD is on. */
-int restore_sync(int parent_fd, struct err *e);
-
 #endif

@@ -130,15 +130,6 @@ static void reset_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void say(const char *what)
-{
-	char line[200];
-	int n = snprintf(line, sizeof line, "%s: %s", what, strerror(errno));
-
-	if (n > 0)
-		(void)!write(2, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
-}
-
 static void exec_program(const struct spawner_plan *plan, int kind, pid_t spawner)
 {
 	char parent[48], ca[LIMIT_PATH + 16], state[LIMIT_PATH + 32];
@@ -180,11 +171,11 @@ static _Noreturn void become_helper(const struct spawner *s, struct channels *c,
 	default: rc = drop_rights(); break;
 	}
 	if (rc < 0) {
-		say("cannot give up rights");
+		dprintf(2, "cannot give up rights: %s", strerror(errno));
 		_exit(SPAWN_NO_RIGHTS);
 	}
 	exec_program(p, kind, spawner);
-	say("cannot execute helper");
+	dprintf(2, "cannot execute helper: %s", strerror(errno));
 	_exit(SPAWN_NO_EXEC);
 }
 

@@ -191,8 +191,10 @@ static int install(struct broker *b, struct job *j, struct spool *spool, struct 
 		return -1;
 	rc = restore_nar(j->parent_fd, j->name, nar, spool->size, &o, &j->stats, e);
 	spool_unmap(spool, nar);
-	if (rc == 0 && b->conf.sync_item && (rc = restore_sync(j->parent_fd, e)) < 0)
+	if (rc == 0 && b->conf.sync_item && syncfs(j->parent_fd) < 0) {
+		rc = err_sys(e, errno, "cannot sync %s", j->parent);
 		(void)remove_tree(j->parent_fd, j->name, NULL);
+	}
 	return rc;
 }
 
