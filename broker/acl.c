@@ -135,7 +135,7 @@ int acl_create(const char *confdir, struct err *e)
 	char *text = from_signing_key(confdir, &len, e);
 
 	(void)snprintf(path, sizeof path, "%s/acl", confdir);
-	(void)snprintf(fresh, sizeof fresh, "%s/acl.narlock", confdir);
+	(void)snprintf(fresh, sizeof fresh, "%s/acl.%ld", confdir, (long)getpid()); /* others may be at it, too */
 	/* What is written must be what acl_load will read: a key file with anything odd in it ends here. */
 	if (text && acl_parse(&acl, text, len, e) == 0) {
 		(void)unlink(fresh);

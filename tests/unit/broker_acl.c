@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -433,6 +434,36 @@ static void files(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
+/* Several agents start at the same time: whatever each of them sees of the list is whole. */
+static void created_by_many(void **state)
+{
+	struct acl acl;
+	enum acl_origin origin;
+	int status, bad = 0;
+
+	(void)state;
+	memset(dir + strlen(dir) - 6, 'X', 6);
+	assert_non_null(mkdtemp(dir));
+	put("signing-key.pub", KEY(Q) "\n", 0444);
+	for (int round = 0; round < 100; round++) {
+		for (int i = 0; i < 4; i++)
+			if (fork() == 0) {
+				int rc = acl_create(dir, &err) < 0 || acl_load(&acl, dir, &origin, &err) < 0 ||
+					 origin != ACL_FILE || acl.count != 1;
+
+				_exit(rc);
+			}
+		for (int i = 0; i < 4; i++) {
+			assert_true(wait(&status) > 0);
+			bad += status != 0;
+		}
+		put("acl", NULL, 0);
+	}
+	assert_int_equal(bad, 0);
+	put("signing-key.pub", NULL, 0);
+	assert_int_equal(rmdir(dir), 0); /* nothing else was left */
+}
+
 /* A real one whose hash has printable bytes only: guix then writes it as a string, in Latin-1, and the whole in UTF-8.
  * One signature in a thousand looks like this. */
 static void printable_hash(void **state)
@@ -590,7 +621,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(real_signature), cmocka_unit_test(refused_signatures),
 		cmocka_unit_test(signed_here), cmocka_unit_test(printable_hash),
-		cmocka_unit_test(acl_texts), cmocka_unit_test(files), cmocka_unit_test(size_bounds),
+		cmocka_unit_test(acl_texts), cmocka_unit_test(files), cmocka_unit_test(created_by_many), cmocka_unit_test(size_bounds),
 		cmocka_unit_test(samples), cmocka_unit_test(sample_signatures),
 	};
 
