@@ -99,7 +99,7 @@ static int read_options(struct broker *b)
 		text = NULL;
 	}
 	(void)snprintf(path, sizeof path, "%s/discover/publish", b->state_dir);
-	discovered = file_read(AT_FDCWD, path, LIMIT_OPTIONS, FILE_ANY, NULL, NULL);
+	discovered = file_read(AT_FDCWD, path, LIMIT_OPTIONS, FILE_TRUSTED, NULL, NULL);
 	rc = options_parse(o, text, discovered, LIMIT_SERVERS - b->conf.index_count);
 	free(discovered);
 	for (unsigned i = 0; i < b->conf.index_count; i++) { /* asked last */

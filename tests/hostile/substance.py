@@ -70,6 +70,19 @@ def no_cache(machine):
     check(os.listdir(f"{m.state}/narlock/cache") == [], "it wrote to a directory of everybody's")
 
 
+def neighbours(machine):
+    """What guix discover wrote counts as named by the admin: not what anybody could have written."""
+    m = machine()
+    item, url = served(m)
+    os.makedirs(f"{m.state}/discover")
+    with open(f"{m.state}/discover/publish", "w") as f:
+        f.write(f"{url}\n")
+    for mode, known in ((0o644, True), (0o666, False), (0o664, False)):
+        os.chmod(f"{m.state}/discover/publish", mode)
+        q = m.agent("query", "http://127.0.0.1:1", options="discover=true\n")
+        check(bool(q.info(item)) == known, f"mode {mode:o}: {q.log!r}")
+
+
 def full_store(options, name, what):
     def case(machine):
         m = machine()
@@ -475,6 +488,7 @@ def cases():
     yield "audit: one chain for all", audit_chain
     yield "store: full spool", full_spool
     yield "store: no cache", no_cache
+    yield "store: neighbours", neighbours
     yield "store: spool on disk", spool_on_disk
     yield "store: no room", full_store("size=128k", "size", "bytes in ")
     yield "store: no room for files", full_store("size=4m,nr_inodes=60", "inodes", "No space left")
