@@ -20,9 +20,11 @@
 #define AHEAD 2
 /* Wanted at a time: the window and the nodes around it. */
 #define WANTS 512
-/* Chains of the table of wanted blocks, and places of the one of blocks that have come; powers of two. */
+/* Chains of the table of wanted blocks, and those of the one of blocks that have come, of which each keeps the last
+ * ones; powers of two. */
 #define CHAINS 1024
-#define RECENT 4096
+#define RECENT 512
+#define RECENT_KEPT 8
 /* Answers that are checked in one go. */
 #define BATCH 64
 /* Stages of the scheduler. */
@@ -40,6 +42,8 @@
 #define STREAM_LOOK_MS 250
 #define STREAM_BLOCKS 25
 #define STREAM_PATIENCE_MS 400
+/* When so many blocks have come, no other stream is begun: it would bring them all again. */
+#define STREAM_ANEW 256
 /* A block of the stream that nobody wants after so many more leaves were read will never be wanted. */
 #define STREAM_AHEAD 64
 /* Blocks that a second place brought while IPFS was still looking for them, kept until it has said whether
@@ -134,7 +138,7 @@ struct blocks {
 	uint64_t car_since, car_looked, car_blocks; /* at the last look */
 	uint8_t full_ref[ERIS_REF];
 	uint64_t full_at;
-	uint8_t recent[RECENT][ERIS_REF];
+	uint8_t recent[RECENT][RECENT_KEPT][ERIS_REF], recent_at[RECENT];
 
 	struct doubt doubts[DOUBTS];
 	uint8_t again;            /* 0: not yet; 1: under way; 2: over */
@@ -193,10 +197,29 @@ remove_want(struct blocks *b, struct want *w)
 	b->unused = me;
 }
 
-static uint8_t *
-recent_of(struct blocks *b, const uint8_t *ref)
+static unsigned
+recent_of(const uint8_t *ref)
 {
-	return b->recent[(ref[0] | ref[1] << 8) & (RECENT - 1)];
+	return (unsigned)(ref[0] | ref[1] << 8) & (RECENT - 1);
+}
+
+static void
+note_recent(struct blocks *b, const uint8_t *ref)
+{
+	unsigned i = recent_of(ref);
+
+	memcpy(b->recent[i][b->recent_at[i]++ % RECENT_KEPT], ref, ERIS_REF);
+}
+
+static int
+is_recent(const struct blocks *b, const uint8_t *ref)
+{
+	unsigned i = recent_of(ref);
+
+	for (unsigned k = 0; k < RECENT_KEPT; k++)
+		if (memcmp(b->recent[i][k], ref, ERIS_REF) == 0)
+			return 1;
+	return 0;
 }
 
 static void
@@ -340,7 +363,7 @@ arrived(struct blocks *b, struct want *w, const struct origin *o, const uint8_t 
 	note_from(b, o->from, name_of(b, o));
 	if (o->from == FROM_BLOCKS || o->from == FROM_RANGE)
 		heal(b, w, data, len);
-	memcpy(recent_of(b, w->ref), w->ref, ERIS_REF);
+	note_recent(b, w->ref);
 	remove_want(b, w);
 }
 
@@ -623,7 +646,7 @@ on_stream(void *owner, const uint8_t ref[ERIS_REF], const uint8_t *data, size_t 
 	if (find_want(b, ref) == NULL) {
 		uint64_t at = decode_position(b->decode);
 
-		if (memcmp(recent_of(b, ref), ref, ERIS_REF) == 0 || !decode_more(b->decode))
+		if (is_recent(b, ref) || !decode_more(b->decode))
 			return CARGET_SPARE;
 		if (!b->car_full || memcmp(b->full_ref, ref, ERIS_REF) != 0) {
 			memcpy(b->full_ref, ref, ERIS_REF);
@@ -657,9 +680,14 @@ start_stream(struct blocks *b)
 {
 	static const struct carget_owner calls = { on_stream };
 	struct fetch *f = b->fetch;
+	uint64_t all = 0;
 	struct err e;
 
-	for (size_t i = 0; i < f->blocks->nsources && b->car == NULL; i++) {
+	for (unsigned i = 0; i < FROM_KINDS; i++)
+		all += b->got[i];
+	if (b->car_tried != 0 && all > STREAM_ANEW)
+		b->car_over = 1;
+	for (size_t i = 0; i < f->blocks->nsources && b->car == NULL && !b->car_over; i++) {
 		if (f->blocks->sources[i].at.kind == RPC_BLOCKS || (b->car_tried >> i & 1) != 0 || !b->added[i] ||
 		    !source_usable(f, i) || (b->probes[i] == PROBE_SEARCHES && !b->patient))
 			continue;

@@ -1283,20 +1283,27 @@ def memory_streams_wait(lab):
     lab.note = "RssAnon %d KiB, %d requests beside the CAR" % (lab.peak, len(rpc.requests) + len(gw.requests) - 2)
 
 
-@case
-def streams_wait_for_others(lab):
-    """A stream that begins again with blocks that came long ago holds up nobody."""
-    t = tree(1100, 99)
-    m = Manifest(t)
+def stream_begins_again(name, first, second):
+    """A stream breaks off after FIRST blocks.  Another one would bring those once more: there is one only if they are
+    few, it holds up nobody, and nobody is told that nobody has asked for them."""
+    def f(lab):
+        t = tree(1100, 99)
+        m = Manifest(t)
 
-    def export(ask, out):
-        out.chunks([car_header(m.root)] + list(m.sections(t.blocks))[:600], end=False)
-        return False
-    rpc, gw = lab.add(Rpc(t.blocks, manifests=[m], export=export)), lab.add(Gateway(t.blocks, manifests=[m]))
-    h = lab.fetch([lab.plain(t)], opts(rpc, gw))
-    run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), slow=0.5)
-    same(run, t)
-    assert run.seconds < 4, (run.seconds, h.log)
+        def export(ask, out):
+            out.chunks([car_header(m.root)] + list(m.sections(t.blocks))[:first], end=False)
+            return False
+        rpc, gw = lab.add(Rpc(t.blocks, manifests=[m], export=export)), lab.add(Gateway(t.blocks, manifests=[m]))
+        h = lab.fetch([lab.plain(t)], opts(rpc, gw))
+        run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), slow=0.5)
+        same(run, t)
+        assert run.seconds < 4 and not any("nobody" in line for line in h.log), (run.seconds, h.log)
+        assert gw.count("format=car") == second, [r.target for r in gw.requests if "car" in r.target]
+    CASES.append(("stream_begins_again_" + name, f))
+
+
+stream_begins_again("after_few", 150, 1)
+stream_begins_again("after_many", 900, 0)
 
 
 def memory_of(name, behave, most=RSS):
