@@ -502,6 +502,23 @@ default_files(struct audit_args *a)
 	return 0;
 }
 
+/* TEXT as records have it (audit_bytes); it is never freed. */
+static const char *
+escaped(const char *text)
+{
+	char *out = calloc(strlen(text) + 1, 6), *p = out;
+
+	for (; p != NULL && *text != '\0'; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c < 0x20 || c > 0x7e)
+			p += sprintf(p, "\\u%04x", c);
+		else
+			p += sprintf(p, c == '"' || c == '\\' ? "\\%c" : "%c", c);
+	}
+	return out;
+}
+
 static int
 option(struct audit_args *a, int c)
 {
@@ -514,7 +531,7 @@ option(struct audit_args *a, int c)
 	case 'k': f->key = optarg; return 0;
 	case 'v': f->verdict = optarg; return 0;
 	case 'e': f->event = optarg; return 0;
-	case 'n': f->user = optarg; return 0;
+	case 'n': f->user = escaped(optarg); return f->user != NULL ? 0 : -1;
 	case 'j': a->action = JSON; return 0;
 	case 'm': a->action = SUMMARY; return 0;
 	case 'c': a->action = VERIFY; return 0;

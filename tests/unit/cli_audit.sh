@@ -41,6 +41,8 @@ check "by event" "0 1" "$(status "$narlock" audit --event narinfo-refused "$log"
 check "nothing unescaped" 0 "$(LC_ALL=C grep -c '[^ -~]' "$work/out")"
 check "by path, by verdict, by key, by user, since, until" "1 1 1 1 1 1" "$(for f in --path=hello --verdict=not-found --key=00 --user=mallory \
 	--since=2026-11-23 --until=2026-11-21; do "$narlock" audit --json $f "$log" | wc -l; done | tr '\n' ' ' | sed 's/ $//')"
+sed 's/mallory/J\\u00c3\\u00b6rg \\"x\\"/' "$log" >"$work/names"
+check "by a user whose name is escaped" 1 "$("$narlock" audit --json --user 'Jörg "x"' "$work/names" | wc -l)"
 check "sums" 1 "$(status "$narlock" audit --summary "$log" >/dev/null; grep -c 'IPFS did not have 2, 2 came from elsewhere, 1 are back' "$work/out")"
 check "a bad time" 5 "$(status "$narlock" audit --since yesterday "$log")"
 check "no such file" 5 "$(status "$narlock" audit "$work/none")"

@@ -26,6 +26,9 @@ for p in broker spawner fetch resolve unpack eris publish publish_net publish_in
 	check "$p: the rules of libseccomp" yes "$([ "$("$narlock" policy $p --pfc | wc -l)" -gt 20 ] && echo yes)"
 done
 check "no network library in the broker" "" "$("$narlock" policy broker | grep '^# libraries' | grep -oE 'curl|ssl|sodium|zstd|liblz|libz')"
+for limit in 'fetch FETCH_FILES 512' 'fetch JOURNAL_SLOTS 256' 'fetch MAX_MEMORY (512' 'unpack BASE_AS (64' 'resolve MAX_FILES 32'; do
+	check "the number behind a limit: $limit" 1 "$("$narlock" policy "${limit%% *}" | grep -cF "#define ${limit#* }")"
+done
 own=$("$narlock" policy unpack | sed -n 's/^# lines of code: \([0-9]*\) of.*/\1/p')
 all=$(cat helper/unpack/*.c helper/unpack/*.h | grep -c '[^[:space:]]')
 check "lines of code are those of its files, without comments" yes "$([ "$own" -gt 300 ] && [ "$own" -lt "$all" ] && echo yes)"
