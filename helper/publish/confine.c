@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): give up all rights but those that a process of narlock-publish needs. */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pwd.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -26,25 +33,66 @@ make_state(const struct conf *conf, struct err *e)
 	return err_sys(e, errno, "cannot make the state directory %s", conf->state);
 }
 
+/* Whether that user comes as far as the directory. */
 static int
-become(const struct conf *conf, struct err *e)
+can_reach(const char *path, uid_t uid, gid_t gid)
+{
+	int fd;
+
+	setfsgid(gid);
+	setfsuid(uid);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	setfsuid(0);
+	setfsgid(getegid());
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+/* systemd keeps the state of dynamic users in /var/lib/private, which is root's alone, and shows it to the unit
+ * at another place.  Here it takes the place of the directory that it is in, for this process only. */
+static int
+bring_near(struct conf *conf, char *real, struct err *e)
+{
+	char *slash = strrchr(real, '/');
+
+	if (slash == NULL || slash == real || unshare(CLONE_NEWNS) != 0 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+		return err_sys(e, errno, "only root can reach %s", real);
+	strcpy(conf->state, real);
+	conf->state[slash - real] = '\0';
+	return mount(real, conf->state, NULL, MS_BIND, NULL) == 0 ? 0 : err_sys(e, errno, "mount %s", real);
+}
+
+static int
+become(struct conf *conf, struct err *e)
 {
 	const struct passwd *p = getpwnam(conf->user);
-	struct stat st;
+	char real[PATH_MAX];
+	struct stat st, way;
+	uid_t uid;
+	gid_t gid;
 
-	if (p == NULL || p->pw_uid == 0)
+	if (p != NULL && p->pw_uid != 0 && make_state(conf, e) != 0)
+		return -1;
+	/* Nobody but root and the user may have laid a link there. */
+	if (lstat(conf->state, &way) != 0 || realpath(conf->state, real) == NULL || strlen(real) >= sizeof conf->state ||
+	    lstat(real, &st) != 0)
+		memset(&st, 0, sizeof st);
+	uid = p != NULL ? p->pw_uid : st.st_uid;
+	gid = p != NULL ? p->pw_gid : st.st_gid;
+	if (uid == 0)
 		return err_set(e,
 		    "started as root, and there is no user `%s' to become (see `user' in the configuration)",
 		    conf->user);
-	if (make_state(conf, e) != 0)
-		return -1;
-	/* Only a directory that is root's own is given away. */
-	if (lstat(conf->state, &st) != 0 || !S_ISDIR(st.st_mode))
+	if (!S_ISDIR(st.st_mode) || (way.st_uid != 0 && way.st_uid != uid))
 		return err_set(e, "%s is no directory", conf->state);
-	if (st.st_uid == 0 && lchown(conf->state, p->pw_uid, p->pw_gid) != 0)
+	/* Only a directory that is root's own is given away, and none that a link leads to. */
+	if (st.st_uid == 0 && (!S_ISDIR(way.st_mode) || lchown(conf->state, uid, gid) != 0))
 		return err_sys(e, errno, "cannot give %s to %s", conf->state, conf->user);
-	if (setgroups(0, NULL) != 0 || setresgid(p->pw_gid, p->pw_gid, p->pw_gid) != 0 ||
-	    setresuid(p->pw_uid, p->pw_uid, p->pw_uid) != 0)
+	if (!can_reach(real, uid, gid) && bring_near(conf, real, e) != 0)
+		return -1;
+	if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
 		return err_sys(e, errno, "cannot become %s", conf->user);
 	if (setresuid(0, 0, 0) == 0)
 		return err_set(e, "root's rights came back");
@@ -52,7 +100,7 @@ become(const struct conf *conf, struct err *e)
 }
 
 int
-confine_user(const struct conf *conf, struct err *e)
+confine_user(struct conf *conf, struct err *e)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	const struct __user_cap_data_struct none[2] = { { 0 } };

@@ -7,9 +7,11 @@
 #include "policy/policy.h"
 
 /* confine_user(conf, e): if this is root: make the state directory, which then belongs to conf->user, and
- * become that user; refuse if it does not exist.  For others: make the state directory if it is missing.  No
- * capability is left, and no_new_privs is set. */
-int confine_user(const struct conf *conf, struct err *e);
+ * become that user; if there is no such user, the owner of the state directory; refuse if that is root.
+ * For others: make the state directory if it is missing.  No capability is left, and no_new_privs is set.
+ * The state directory of a unit with DynamicUser= stands where root alone can go: this process gets its own
+ * view of it, and conf->state is the way there. */
+int confine_user(struct conf *conf, struct err *e);
 
 /* confine_parent(conf, e): what starts the others and locks itself before it starts them: files are written
  * below the state directory only, no program is started, nothing is bound, nobody is traced.  It reads what

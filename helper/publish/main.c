@@ -130,7 +130,7 @@ catch_signals(void)
 
 /* Everything but the server: one confined process that reads the cache and writes the index. */
 static int
-run_tool(const char *command, const struct conf *conf, const struct arguments *a, struct err *e)
+run_tool(const char *command, struct conf *conf, const struct arguments *a, struct err *e)
 {
 	int cache;
 
@@ -148,7 +148,7 @@ run_tool(const char *command, const struct conf *conf, const struct arguments *a
 }
 
 static int
-run_push(const struct conf *conf, const struct arguments *a, struct err *e)
+run_push(struct conf *conf, const struct arguments *a, struct err *e)
 {
 	struct push *p = NULL;
 	int cache, rc = -1;

@@ -10,6 +10,9 @@
 /* Directories below each other that are looked into. */
 #define SCAN_DEPTH 8
 
+/* What is said when there are narinfos and not one nar. */
+#define SCAN_NO_NARS "none of the nars is where its narinfo says: is `cache' the very directory of `guix publish --cache'?"
+
 struct scan {
 	struct catalog *catalog; /* writable */
 	int cache;               /* directory */

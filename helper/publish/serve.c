@@ -526,16 +526,22 @@ int
 serve_run(struct serve_options *o, struct err *e)
 {
 	static struct serve s;
+	char state[sizeof o->conf.state];
 	sigset_t set;
 
 	s.o = o;
+	strcpy(state, o->conf.state);
 	/* sendfile() has no flag against this signal. */
 	signal(SIGPIPE, SIG_IGN);
 	if (open_sockets(&s, e) != 0 || (s.shared = shared_new(e)) == NULL)
 		return -1;
 	set_unsent(&s);
 	raise_descriptors(&o->conf);
-	if (confine_user(&o->conf, e) != 0 || (s.cache = tool_open_cache(&o->conf, e)) < 0 ||
+	if (confine_user(&o->conf, e) != 0)
+		return -1;
+	if (strcmp(state, o->conf.state) != 0)
+		return err_set(e, "%s belongs to a unit with a dynamic user: start that", state);
+	if ((s.cache = tool_open_cache(&o->conf, e)) < 0 ||
 	    tool_prepare(&o->conf, e) != 0 || confine_parent(&o->conf, e) != 0)
 		return -1;
 	/* Messages that keep their borders. */

@@ -99,6 +99,8 @@ tool_index(const struct conf *conf, int cache, const volatile sig_atomic_t *stop
 		return -1;
 	printf("%llu narinfos, %llu nars; %llu changes, %llu gone\n", (unsigned long long)s.infos,
 	    (unsigned long long)s.nars, (unsigned long long)s.changed, (unsigned long long)s.gone);
+	if (s.infos > 0 && s.nars == 0)
+		fprintf(stderr, "narlock-publish: " SCAN_NO_NARS "\n");
 	printf("indexed: %llu nars, %llu bytes in %.1f s (%.0f MB/s)\n", (unsigned long long)r.nars,
 	    (unsigned long long)r.bytes, r.seconds, r.seconds > 0 ? (double)r.bytes / 1e6 / r.seconds : 0.0);
 	if (r.gone + r.changed + r.unusable > 0)

@@ -124,6 +124,8 @@ scan(struct watch *w, struct err *e)
 			    "narlock-publish: %llu narinfos, %llu nars; %llu changes, %llu gone\n",
 			    (unsigned long long)w->scan.infos, (unsigned long long)w->scan.nars,
 			    (unsigned long long)w->scan.changed, (unsigned long long)w->scan.gone);
+		if (w->scan.infos > 0 && w->scan.nars == 0)
+			fprintf(stderr, "narlock-publish: " SCAN_NO_NARS "\n");
 		return 0;
 	}
 	/* A cache that is away may come back; an index that fails is the end. */

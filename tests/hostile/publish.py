@@ -595,6 +595,21 @@ def new_items(top, cache):
 
 
 @case
+def wrong_level(top, cache):
+    """A cache that is one directory off has narinfos, but no nars: that is said."""
+    cache.add(1, 1000)
+    inner = cache.dir
+    os.rename(inner, top + "/x")
+    os.makedirs(inner)
+    os.chmod(inner, 0o755)
+    os.rename(top + "/x", inner + "/inside")
+    s = Server(top, cache, wait=False)
+    until(lambda: "none of the nars is where its narinfo says" in s.text())
+    del cache.items[next(iter(cache.items))]
+    return s
+
+
+@case
 def vanished_cache(top, cache):
     item = cache.add(1, 100000)
     s = Server(top, cache, "--scan-interval", "1")
@@ -1144,6 +1159,37 @@ def refuses_root(top, cache):
         p = subprocess.run([PROGRAM, "serve", "--config", "none", "--cache", cache.dir, "--state", top + "/state", "--listen",
             "127.0.0.1:0", "--user", user], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20)
         assert p.returncode == 1 and b"no user" in p.stderr, p
+
+
+@case
+def private_state(top, cache):
+    """Commands by hand beside a unit with DynamicUser=: its state directory is behind a link, where only root can go."""
+    if os.geteuid() != 0:
+        raise Skip("only root can try")
+    cache.add(1, 100_000)
+    os.makedirs(top + "/private/state")
+    os.chmod(top + "/private", 0o700)
+    shutil.chown(top + "/private/state", USER)
+    os.symlink("private/state", top + "/state")
+    for user in (USER, "no-such-user-here"):
+        common = ["--config", "none", "--cache", cache.dir, "--state", top + "/state", "--user", user]
+        for command in ("index", "status", "verify"):
+            p = subprocess.run([PROGRAM, command, *common], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20)
+            assert p.returncode == 0, (user, command, p)
+    assert os.stat(top + "/private/state/index.sqlite").st_uid == os.stat(top + "/private/state").st_uid != 0
+    assert os.listdir(top + "/private") == ["state"]
+    p = subprocess.run([PROGRAM, "serve", *common, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20)
+    assert p.returncode == 1 and b"dynamic user" in p.stderr, p
+    # A link that somebody else has laid is not followed.
+    os.makedirs(top + "/root-state")
+    os.lchown(top + "/state", 12345, 12345)
+    p = subprocess.run([PROGRAM, "status", *common], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20)
+    assert p.returncode == 1 and b"is no directory" in p.stderr, p
+    os.unlink(top + "/state")
+    os.symlink("root-state", top + "/state")
+    common[-1] = USER
+    p = subprocess.run([PROGRAM, "index", *common], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20)
+    assert p.returncode == 1 and os.stat(top + "/root-state").st_uid == 0, p
 
 
 @case
