@@ -53,6 +53,13 @@
 #define SILENCE_MS 500
 #define SILENT_MS 60000
 
+/* How often it is looked at where blocks come from; what came in the time before counts half. */
+#define WHERE_MS 1000
+/* The least part of all that is told: one of so many; and how many times as much another one brings before it is named
+ * instead. */
+#define WHERE_LEAST 20
+#define WHERE_TIMES 2
+
 /* A source that let a nar wait for so long and brought nothing gets less time with those of the next minute; if it does
  * not even say that it has nothing, it is not asked after two of them.  Unless there is no other way. */
 #define VAIN_MS 400
@@ -99,6 +106,7 @@ struct origin {
 	enum from from;
 	size_t at;      /* in the configuration, or in `files' */
 	uint64_t heard; /* when it answered, whatever it said; 0: never */
+	uint64_t got, shown, weight; /* blocks; at the last look; what counts of those for `where' */
 };
 
 struct file {
@@ -147,8 +155,9 @@ struct blocks {
 	uint32_t insist_ms;       /* how long nothing may come then */
 	uint64_t begun, progress; /* milliseconds */
 	uint64_t wanted;          /* blocks under way or asked for, at the last look */
-	uint64_t got[FROM_KINDS], shown[FROM_KINDS], streamed;
-	char last[LIMIT_SOURCE + 1]; /* the source of the last block */
+	uint64_t got[FROM_KINDS], streamed;
+	uint64_t where_at;        /* milliseconds: the last look; 0: none yet */
+	unsigned where;           /* the origin that is named */
 };
 
 /* --- Wanted blocks ---------------------------------------------------------------------------------- */
@@ -270,12 +279,12 @@ ipfs_fails(const struct blocks *b)
 }
 
 static void
-note_from(struct blocks *b, enum from from, const char *name)
+note_from(struct blocks *b, enum from from, size_t at)
 {
 	b->got[from]++;
 	b->progress = b->fetch->now;
-	if (b->last[0] == '\0' || strcmp(b->last, name) != 0)
-		(void)snprintf(b->last, sizeof b->last, "%s", name);
+	for (unsigned i = 0; i < b->norigins; i++)
+		b->origins[i].got += b->origins[i].from == from && b->origins[i].at == at;
 }
 
 static const char *
@@ -360,7 +369,7 @@ heal(struct blocks *b, const struct want *w, const uint8_t *data, size_t len)
 static void
 arrived(struct blocks *b, struct want *w, const struct origin *o, const uint8_t *data, size_t len)
 {
-	note_from(b, o->from, name_of(b, o));
+	note_from(b, o->from, o->at);
 	if (o->from == FROM_BLOCKS || o->from == FROM_RANGE)
 		heal(b, w, data, len);
 	note_recent(b, w->ref);
@@ -1191,23 +1200,49 @@ blocks_why(const struct blocks *b)
 	return b->why.text;
 }
 
+/* Once in a while: which origin brings most. */
+static void
+look_where(struct blocks *b)
+{
+	if (b->where_at != 0 && b->fetch->now < b->where_at + WHERE_MS)
+		return;
+	b->where_at = b->fetch->now;
+	for (unsigned i = 0; i < b->norigins; i++) {
+		struct origin *o = &b->origins[i];
+
+		o->weight = o->weight / 2 + 2 * (o->got - o->shown);
+		o->shown = o->got;
+	}
+	for (unsigned i = 0; i < b->norigins; i++)
+		if (b->origins[i].weight > WHERE_TIMES * b->origins[b->where].weight)
+			b->where = i;
+}
+
 void
 blocks_where(struct blocks *b, char *text, size_t size)
 {
+	uint64_t weights[FROM_KINDS] = { 0 }, all = 0;
+	const char *name, *host;
 	unsigned kinds = 0;
 	size_t n = 0;
-	const char *host = strchr(b->last, ' ');
 
-	for (unsigned i = 0; i < FROM_KINDS; i++)
-		kinds += b->got[i] > b->shown[i];
-	text[0] = '\0';
-	for (unsigned i = 0; i < FROM_KINDS && kinds > 1; i++) {
-		if (b->got[i] > b->shown[i] && n < size)
-			n += (size_t)snprintf(text + n, size - n, "%s%s", n > 0 ? "+" : "", from_names[i]);
+	look_where(b);
+	for (unsigned i = 0; i < b->norigins; i++) {
+		weights[b->origins[i].from] += b->origins[i].weight;
+		all += b->origins[i].weight;
 	}
+	for (unsigned i = 0; i < FROM_KINDS; i++)
+		kinds += weights[i] > 0 && weights[i] * WHERE_LEAST >= all;
+	text[0] = '\0';
+	if (b->norigins == 0)
+		return;
+	name = name_of(b, &b->origins[b->where]);
+	host = strchr(name, ' ');
+	for (unsigned i = 0; i < FROM_KINDS && kinds > 1; i++)
+		if (weights[i] > 0 && weights[i] * WHERE_LEAST >= all && n < size)
+			n += (size_t)snprintf(text + n, size - n, "%s%s", n > 0 ? "+" : "", from_names[i]);
 	if (n < size)
-		(void)snprintf(text + n, size - n, "%s", kinds > 1 && host != NULL ? host : b->last);
-	memcpy(b->shown, b->got, sizeof b->shown);
+		(void)snprintf(text + n, size - n, "%s", kinds > 1 && host != NULL ? host : name);
 }
 
 void

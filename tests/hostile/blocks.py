@@ -962,6 +962,26 @@ CASES.insert(0, ("nobody_has_it", nobody_has_it))  # while the others run
 
 
 @case
+def where_from_does_not_flicker(lab):
+    """A few blocks that come from elsewhere, or a second server of the same kind, are no news in the progress line."""
+    t, lock = tree(160, 5), threading.Lock()
+
+    def slow(ask, out, block):
+        with lock:
+            out.wait(.02)
+    for few in (True, False):
+        blocks = t.without(t.leaves[::25]) if few else t.blocks
+        sources = [lab.add(Rpc(dict(blocks), behave=slow)) for _ in range(1 if few else 2)]
+        h = lab.fetch([lab.plain(t)], opts(*sources, publish_again="no", seed="none"))
+        run = h.nar2([lab.cand(t)], len(t.content))
+        same(run, t)
+        told = [m["source"] for m in run.all("PROGRESS")]
+        changes = [b for a, b in zip([""] + told, told) if a != b]
+        assert len(told) > 10 and len(changes) <= 3, changes
+        assert not few or "range" in run.end["reason"], run.end
+
+
+@case
 def resets_in_the_middle(lab):
     """A daemon that breaks every connection is found out in less than the stall time."""
     t, n = tree(200), [0]
