@@ -51,6 +51,10 @@ check "anchor" 0 "$(status "$narlock" audit --anchor "$log")"
 cp "$work/out" "$work/anchors"
 check "anchored" "0" "$(status "$narlock" audit --verify --anchors "$work/anchors" "$log")"
 
+check "no log yet" "0 head=none" "$(status "$narlock" audit --anchor "$work/none") $(grep -o 'head=none' "$work/out")"
+printf %064d 0 >"$work/gone.head"
+check "a log that was removed" 5 "$(status "$narlock" audit --anchor "$work/gone")"
+
 # A forger with a log of his own, whose chain is right.
 cp "$log" "$work/good"; cp "$log.head" "$work/good.head"
 rm "$log"; join=
