@@ -24,6 +24,7 @@
 struct web {
 	const struct web_options *o;
 	struct limiter *limiter, *again;
+	struct doors *doors;
 	struct worker *workers[POOL_MAX];
 	pthread_t threads[POOL_MAX];
 	unsigned n, started;
@@ -58,6 +59,7 @@ on_connection(void *ctx, struct MHD_Connection *connection, void **socket_ctx,
 		free(n);
 		*socket_ctx = NULL;
 		__atomic_store_n(&w->counts->open, w->counts->open - 1, __ATOMIC_RELAXED);
+		doors_left(w->doors, w->number);
 		return;
 	}
 	n = calloc(1, sizeof *n);
@@ -210,8 +212,8 @@ worker_free(struct worker *w)
 	for (unsigned i = 0; i < WORKER_WAITS; i++)
 		if (w->waits[i].connection != NULL)
 			MHD_resume_connection(w->waits[i].connection);
-	for (unsigned i = 0; i < w->ndaemons; i++)
-		MHD_stop_daemon(w->daemons[i]);
+	if (w->daemon != NULL)
+		MHD_stop_daemon(w->daemon);
 	for (unsigned i = 0; i < WORKER_INFOS; i++)
 		if (w->infos[i].response != NULL)
 			MHD_destroy_response(w->infos[i].response);
@@ -220,26 +222,20 @@ worker_free(struct worker *w)
 	free(w);
 }
 
+/* It listens nowhere: take_connections() brings what has come. */
 static struct MHD_Daemon *
-start_daemon(struct worker *w, int fd, unsigned share)
+start_daemon(struct worker *w, unsigned threads)
 {
 	const struct conf *conf = w->o->conf;
-	unsigned each = (conf->connections_per_address + share - 1) / share;
-	int own = dup(fd);
-	struct MHD_Daemon *d = own < 0 ? NULL : MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0,
-	    NULL, NULL,
-	    on_request, w, MHD_OPTION_LISTEN_SOCKET, own, MHD_OPTION_CONNECTION_LIMIT,
-	    (conf->connections + share - 1) / share, MHD_OPTION_PER_IP_CONNECTION_LIMIT, each,
+	unsigned each = (conf->connections_per_address + threads - 1) / threads;
+
+	return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
+	    on_request, w, MHD_OPTION_CONNECTION_LIMIT, conf->connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, each,
 	    MHD_OPTION_CONNECTION_TIMEOUT, conf->idle_timeout, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
 	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)conf->header_bytes + 4096,
-	    MHD_OPTION_CONNECTION_MEMORY_INCREMENT,
-	    (size_t)1024, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_NOTIFY_CONNECTION,
-	    on_connection, w,
-	    MHD_OPTION_NOTIFY_COMPLETED, on_completed, w, MHD_OPTION_END);
-
-	if (d == NULL && own >= 0)
-		close(own);
-	return d;
+	    MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)1024, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
+	    MHD_OPTION_NOTIFY_CONNECTION, on_connection, w, MHD_OPTION_NOTIFY_COMPLETED, on_completed, w,
+	    MHD_OPTION_END);
 }
 
 static struct worker *
@@ -254,6 +250,8 @@ worker_new(struct web *web, unsigned i, struct err *e)
 		return NULL;
 	}
 	w->o = o;
+	w->doors = web->doors;
+	w->number = i;
 	w->counts = &o->shared->workers[i];
 	w->counts->open = 0;
 	w->limiter = web->limiter;
@@ -261,16 +259,10 @@ worker_new(struct web *web, unsigned i, struct err *e)
 	w->now = milliseconds();
 	w->up = o->up == NULL ? -1 : o->up[i];
 	w->place = place_new(o->cache, o->index, o->wrong, e);
-	for (unsigned s = 0; s < o->nsockets && w->place != NULL; s++) {
-		w->daemons[s] = start_daemon(w, o->sockets[s], web->n * o->nsockets);
-		if (w->daemons[s] == NULL) {
-			err_set(e, "the HTTP server does not start");
-			break;
-		}
-		w->ndaemons++;
-	}
-	if (w->place != NULL && w->ndaemons == o->nsockets)
+	if (w->place != NULL && (w->daemon = start_daemon(w, web->n)) != NULL)
 		return w;
+	if (w->place != NULL)
+		err_set(e, "the HTTP server does not start");
 	worker_free(w);
 	return NULL;
 }
@@ -317,33 +309,37 @@ close_slow(struct worker *w)
 		}
 }
 
+/* P: what was waited for; NULL: what others have brought so far. */
+static void
+take_connections(struct worker *w, struct pollfd *p)
+{
+	struct door_guest g;
+
+	while (doors_next(w->doors, w->number, p, &g))
+		/* It closes what it does not take: too many of one address. */
+		if (MHD_add_connection(w->daemon, g.fd, &g.address.any, g.len) != MHD_YES)
+			doors_left(w->doors, w->number);
+}
+
 static void
 turn(struct worker *w)
 {
-	struct pollfd p[CONF_LISTEN + 1];
-	int several = w->ndaemons > 1 || w->up >= 0, wait = w->resumed ? 0 : TURN_MS;
+	struct pollfd p[DOORS_POLL(CONF_LISTEN) + 2];
+	unsigned n = doors_wait(w->doors, w->number, p);
+	int wait = w->resumed ? 0 : TURN_MS;
+	MHD_UNSIGNED_LONG_LONG soon;
 
 	w->resumed = 0;
-
-	if (several) {
-		for (unsigned i = 0; i < w->ndaemons; i++) {
-			MHD_UNSIGNED_LONG_LONG soon;
-
-			/* A request that was read together with the one before it: nothing comes that would
-			 * wake us up. */
-			if (MHD_get_timeout(w->daemons[i], &soon) == MHD_YES && soon < TURN_MS &&
-			    (int)soon < wait)
-				wait = (int)soon;
-			p[i] = (struct pollfd){ .events = POLLIN, .fd = MHD_get_daemon_info(w->daemons[i],
-			    MHD_DAEMON_INFO_EPOLL_FD)->listen_fd };
-		}
-		p[w->ndaemons] = (struct pollfd){ .events = POLLIN, .fd = w->up };
-		poll(p, w->ndaemons + 1, wait);
-	}
-	for (unsigned i = 0; i < w->ndaemons; i++) {
-		MHD_run_wait(w->daemons[i], several ? 0 : TURN_MS);
-		w->now = milliseconds();
-	}
+	/* A request that was read together with the one before it: nothing comes that would wake us up. */
+	if (MHD_get_timeout(w->daemon, &soon) == MHD_YES && soon < TURN_MS && (int)soon < wait)
+		wait = (int)soon;
+	p[n] = (struct pollfd){ .events = POLLIN, .fd = MHD_get_daemon_info(w->daemon,
+	    MHD_DAEMON_INFO_EPOLL_FD)->listen_fd };
+	p[n + 1] = (struct pollfd){ .events = POLLIN, .fd = w->up };
+	if (poll(p, n + 2, wait) > 0)
+		take_connections(w, p);
+	MHD_run_wait(w->daemon, 0);
+	w->now = milliseconds();
 	blocks_encode(w);
 	if (w->holding) {
 		catalog_release(place_catalog(w->place));
@@ -377,13 +373,9 @@ run(void *arg)
 		if (!__atomic_load_n(&web->leave, __ATOMIC_ACQUIRE))
 			continue;
 		if (!leaving) {
-			/* The socket itself stays open: somebody else goes on listening. */
-			for (unsigned i = 0; i < w->ndaemons; i++) {
-				int fd = MHD_quiesce_daemon(w->daemons[i]);
-
-				if (fd >= 0)
-					close(fd);
-			}
+			/* The sockets stay open: somebody else goes on listening. */
+			doors_shut(w->doors, w->number);
+			take_connections(w, NULL);
 			leaving = 1;
 		}
 		/* Idle connections have nothing to lose; the request of one that has just come may be on its
@@ -454,6 +446,8 @@ web_run(const struct web_options *o, int (*ready)(void *ctx, struct err *e), voi
 	web.again = limiter_new(o->conf->again_per_hour / 3600.0, o->conf->again_per_hour);
 	if (web.again == NULL)
 		rc = err_set(e, "out of memory");
+	if (rc == 0 && (web.doors = doors_new(o->sockets, o->nsockets, web.n, o->conf->connections, e)) == NULL)
+		rc = -1;
 	for (unsigned i = 0; i < web.n && rc == 0; i++)
 		if ((web.workers[i] = worker_new(&web, i, e)) == NULL)
 			rc = -1;
@@ -470,6 +464,7 @@ web_run(const struct web_options *o, int (*ready)(void *ctx, struct err *e), voi
 		pthread_join(web.threads[i], NULL);
 	for (unsigned i = 0; i < web.n; i++)
 		worker_free(web.workers[i]);
+	doors_free(web.doors);
 	limiter_free(web.limiter);
 	limiter_free(web.again);
 	return rc;

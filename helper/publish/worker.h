@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+#include "helper/publish/doors.h"
 #include "helper/publish/place.h"
 #include "helper/publish/upstream.h"
 #include "helper/publish/web.h"
@@ -19,12 +20,6 @@
 /* Requests that wait for the upstream, and the longest message from it. */
 #define WORKER_WAITS 256
 #define WORKER_MESSAGE (UPSTREAM_BODY + 64)
-
-union address {
-	struct sockaddr any;
-	struct sockaddr_in in;
-	struct sockaddr_in6 in6;
-};
 
 /* One connection. */
 struct conn {
@@ -82,8 +77,9 @@ struct worker {
 	const struct web_options *o;
 	struct shared_worker *counts;
 	struct limiter *limiter, *again; /* requests; nars into IPFS */
-	struct MHD_Daemon *daemons[CONF_LISTEN];
-	unsigned ndaemons;
+	struct MHD_Daemon *daemon;
+	struct doors *doors;
+	unsigned number; /* of the thread */
 	struct place *place;
 	struct conn *conns;
 	int64_t now; /* milliseconds, monotonic: at the beginning of this turn */
