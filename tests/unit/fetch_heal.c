@@ -266,6 +266,26 @@ refused(void **state)
 	unmake(b);
 }
 
+/* It is asked once more in each of the other ways, and never again; for blocks it is as good as before. */
+static void
+may_only_be_read(void **state)
+{
+	struct bed *b = make(READ_ONLY);
+
+	(void)state;
+	for (int nar = 0; nar < 2; nar++) {
+		begin(b, PUBLIC, 1);
+		for (int i = 0; i < 10; i++)
+			give(b, 1, NULL);
+		settle(b);
+		heal_end(&b->f, 1);
+		counts(b, 10, 10, 0);
+		assert_int_equal(b->f.blocks->sources[0].dead_until, 0);
+		assert_int_equal(entries(b, NULL), 0);
+	}
+	unmake(b);
+}
+
 static void
 breaks_off(void **state)
 {
@@ -591,6 +611,7 @@ main(void)
 		cmocka_unit_test(only_put),
 		cmocka_unit_test(nothing_of_a_car),
 		cmocka_unit_test(refused),
+		cmocka_unit_test(may_only_be_read),
 		cmocka_unit_test(breaks_off),
 		cmocka_unit_test(sleeps),
 		cmocka_unit_test(shortened),

@@ -25,6 +25,7 @@ enum server_mode {
 	PUT_ONLY,   /* js-ipfs behind a token that allows block/put only */
 	FORGETFUL,  /* answers a CAR with nothing, and keeps nothing of it */
 	REFUSES,    /* a full disk */
+	READ_ONLY,  /* Kubo with a token that allows nothing to be put */
 	BROKEN,     /* closes the connection */
 };
 
@@ -278,6 +279,8 @@ server_request(struct ipfs_server *s, int fd, char *head, const uint8_t *body, s
 	if (s->mode == REFUSES)
 		return server_text(fd, "500 Internal Server Error",
 		    "{\"Message\":\"no space left on device\",\"Code\":0,\"Type\":\"error\"}");
+	if (s->mode == READ_ONLY)
+		return server_text(fd, "403 Forbidden", "Kubo RPC Access Denied");
 	if (strstr(head, "block/put") != NULL && boundary != NULL)
 		return server_put(s, fd, boundary + 9, body, len);
 	if (strstr(head, "dag/import") != NULL && boundary != NULL)
