@@ -18,8 +18,9 @@
 #include "ipc/err.h"
 
 #define GUARD_RULES 32
-/* Hosts about which something was told to the broker; more are not told. */
-#define GUARD_TOLD 16
+/* Hosts about which something was told to the broker; more are not told.  With one lie of each source of blocks
+ * (BLOCKCONF_SOURCES) these are LIMIT_LIARS. */
+#define GUARD_TOLD 48
 
 enum guard_mode { GUARD_PUBLIC, GUARD_OFF, GUARD_ALLOW };
 

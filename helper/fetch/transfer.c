@@ -27,6 +27,8 @@
 
 /* --- Where it may lead ------------------------------------------------------------------------------- */
 
+_Static_assert(GUARD_TOLD + BLOCKCONF_SOURCES <= LIMIT_LIARS, "more is a violation");
+
 /* For the audit record, once for each host. */
 static void
 tell(struct transfer *t, enum liar_status status, const char *reason)
