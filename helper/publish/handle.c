@@ -94,24 +94,34 @@ nar(struct worker *w, struct MHD_Connection *c, const char *url, struct request 
 /* --- Pages -------------------------------------------------------------------------------------------- */
 
 static enum MHD_Result
-text(struct worker *w, struct MHD_Connection *c, const char *type, const char *data, size_t len)
+text(struct worker *w, struct MHD_Connection *c, const char *type, const char *cache, const char *data, size_t len)
 {
+	struct MHD_Response *r;
+	uint64_t offset, length;
+	unsigned status;
+	char tag[24];
 	union {
 		const char *in;
 		void *out;
 	} body = { .in = data };
-	struct MHD_Response *r = MHD_create_response_from_buffer(len, body.out, MHD_RESPMEM_MUST_COPY);
 
-	reply_size(c, len);
+	reply_tag(tag, data, len);
+	if (reply_has_it(c, tag, NULL))
+		return reply_not_modified(w, c, tag, cache);
+	status = reply_part(c, len, tag, &offset, &length);
+	if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE)
+		return reply_unsatisfiable(c, len);
+	body.in += offset;
+	r = MHD_create_response_from_buffer((size_t)length, body.out, MHD_RESPMEM_MUST_COPY);
+	reply_size(c, length);
 	shared_add(w->counts, COUNT_OTHER, 1);
 	if (r != NULL) {
-		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-		MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+		reply_describe(r, status, type, tag, cache, offset, length, len);
 		MHD_add_response_header(r, "Content-Security-Policy",
 		    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
 		MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
 	}
-	return reply_send(c, MHD_HTTP_OK, r);
+	return reply_send(c, status, r);
 }
 
 static enum MHD_Result
@@ -124,7 +134,7 @@ page(struct worker *w, struct MHD_Connection *c, size_t (*make)(char *, const st
 
 	if (out == NULL)
 		return MHD_NO;
-	rc = text(w, c, type, out, make(out, w->o->conf, w->o->shared));
+	rc = text(w, c, type, "no-cache", out, make(out, w->o->conf, w->o->shared));
 	free(out);
 	return rc;
 }
@@ -132,12 +142,12 @@ page(struct worker *w, struct MHD_Connection *c, size_t (*make)(char *, const st
 static enum MHD_Result
 cache_info(struct worker *w, struct MHD_Connection *c)
 {
-	char out[LIMIT_PATH + 80];
+	char out[LIMIT_PATH + 80], age[40];
 	int n = snprintf(out, sizeof out, "StoreDir: %s\nWantMassQuery: 0\nPriority: %u\n",
 	    w->o->conf->store_dir,
 	    w->o->conf->priority);
 
-	return text(w, c, "text/plain", out, (size_t)n);
+	return text(w, c, "text/plain", reply_age(age, w->o->conf->ttl), out, (size_t)n);
 }
 
 /* Whether it can do its work now. */
@@ -151,7 +161,7 @@ health(struct worker *w, struct MHD_Connection *c)
 		return reply_say(c, MHD_HTTP_SERVICE_UNAVAILABLE, "The cache directory is gone.\n");
 	if (catalog_next(place_catalog(w->place), 0, 0, &any, NULL) < 0)
 		return reply_say(c, MHD_HTTP_SERVICE_UNAVAILABLE, "The index cannot be read.\n");
-	return text(w, c, "text/plain", "ok\n", 3);
+	return text(w, c, "text/plain", "no-cache", "ok\n", 3);
 }
 
 /* --- Dispatch ----------------------------------------------------------------------------------------- */
@@ -205,6 +215,13 @@ enum MHD_Result
 handle_request(struct worker *w, struct MHD_Connection *c, const char *url, const char *method,
     struct request *r)
 {
+	/* "GET http://HOST/PATH", as to a proxy. */
+	if (strncmp(url, "http://", 7) == 0)
+		url = strchr(url + 7, '/') == NULL ? "/" : strchr(url + 7, '/');
+	if (r->bad) {
+		shared_add(w->counts, COUNT_REFUSED, 1);
+		return reply_say(c, MHD_HTTP_BAD_REQUEST, "Two lengths for one body.\n");
+	}
 	if (!is_sane(url)) {
 		shared_add(w->counts, COUNT_REFUSED, 1);
 		return reply_say(c, MHD_HTTP_BAD_REQUEST, "There is no such path.\n");

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): requests for narinfos, and for what is known of the blocks of their nars. */
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,18 +84,6 @@ find(struct worker *w, const char *part, struct found *f)
 	return 1;
 }
 
-static void
-make_tag(char tag[24], const char *data, size_t len)
-{
-	unsigned char hash[16], hex[8];
-
-	crypto_generichash(hash, sizeof hash, (const unsigned char *)data, len, NULL, 0);
-	memcpy(hex, hash, sizeof hex);
-	tag[0] = '"';
-	sodium_bin2hex(tag + 1, 17, hex, sizeof hex);
-	strcat(tag, "\"");
-}
-
 static enum MHD_Result
 absent(struct worker *w, struct MHD_Connection *c)
 {
@@ -143,7 +130,7 @@ keep(struct worker *w, struct kept_info *k, const char *part)
 		rc = -1;
 	if (rc > 0) {
 		n = info_add(out, &f->info, f->text, f->len, f->lines);
-		make_tag(k->tag, out, n);
+		reply_tag(k->tag, out, n);
 		reply_date(k->date, f->mtime / 1000000000);
 		k->response = MHD_create_response_from_buffer(n, out, MHD_RESPMEM_MUST_FREE);
 		if (k->response == NULL)
@@ -241,7 +228,7 @@ infos_eris(struct worker *w, struct MHD_Connection *c, const char *part)
 	if (n == 0)
 		rc = absent(w, c);
 	else {
-		make_tag(tag, out, n);
+		reply_tag(tag, out, n);
 		status = reply_part(c, n, tag, &offset, &length);
 		if (reply_has_it(c, tag, NULL))
 			rc = reply_not_modified(w, c, tag, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): HTTP answers: conditions, ranges, headers. */
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -190,4 +191,16 @@ reply_date(char text[40], int64_t seconds)
 		snprintf(text, 40, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday,
 		    months[tm.tm_mon],
 		    tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+void
+reply_tag(char tag[24], const char *data, size_t len)
+{
+	unsigned char hash[16], hex[8];
+
+	crypto_generichash(hash, sizeof hash, (const unsigned char *)data, len, NULL, 0);
+	memcpy(hex, hash, sizeof hex);
+	tag[0] = '"';
+	sodium_bin2hex(tag + 1, 17, hex, sizeof hex);
+	strcat(tag, "\"");
 }

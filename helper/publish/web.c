@@ -148,6 +148,29 @@ may_ask(struct worker *w, struct MHD_Connection *c)
 }
 
 static enum MHD_Result
+count_length(void *ctx, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+	unsigned *n = ctx;
+
+	(void)kind;
+	(void)value;
+	*n += strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0 ||
+	    strcasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+	return MHD_YES;
+}
+
+/* Whether somebody in front of us may have seen another end of the body: the next request would not be whose
+ * it seems to be. */
+static int
+is_ambiguous(struct MHD_Connection *c)
+{
+	unsigned n = 0;
+
+	MHD_get_connection_values(c, MHD_HEADER_KIND, count_length, &n);
+	return n > 1;
+}
+
+static enum MHD_Result
 on_request(void *ctx, struct MHD_Connection *c, const char *url, const char *method, const char *version,
     const char *body, size_t *body_len, void **state)
 {
@@ -164,6 +187,7 @@ on_request(void *ctx, struct MHD_Connection *c, const char *url, const char *met
 			return MHD_NO;
 		r->slot = -1;
 		r->limited = !may_ask(w, c);
+		r->bad = is_ambiguous(c);
 		if (w->o->conf->access_log)
 			r->log = describe(c, method, url);
 		return MHD_YES;

@@ -43,7 +43,7 @@ struct request {
 	unsigned status;
 	size_t body;                   /* bytes of a body that nobody wanted */
 	char *log;                     /* for the access log, or NULL */
-	int limited;
+	int limited, bad; /* BAD: where its body ends can be read in two ways */
 	int waited;                    /* for the upstream: it does so once */
 };
 
@@ -119,6 +119,8 @@ void reply_describe(struct MHD_Response *r, unsigned status, const char *type, c
     uint64_t offset, uint64_t length, uint64_t size);
 /* "max-age=SECONDS", or NULL for 0. */
 const char *reply_age(char text[40], unsigned seconds);
+/* The entity tag of a text. */
+void reply_tag(char tag[24], const char *data, size_t len);
 /* Seconds since the epoch as an HTTP date. */
 void reply_date(char text[40], int64_t seconds);
 

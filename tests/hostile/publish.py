@@ -304,6 +304,101 @@ def ranges(top, cache):
 
 
 @case
+def everywhere(top, cache):
+    """HEAD, ranges, entity tags and conditions for every page that does not change while it is looked at."""
+    item = cache.add(1, 100000)
+    s = Server(top, cache, "--ttl", "77")
+    for path in ("/", "/nix-cache-info", "/healthz", "/eris/" + item[:32], f"/{item[:32]}.narinfo", f"/nar/zstd/{item}",
+            "/uri-res/N2R?urn:blake2b:" + s.refs(item)[0]):
+        status, headers, body = s.get(path)
+        assert status == 200 and headers["Accept-Ranges"] == "bytes" and len(body) == int(headers["Content-Length"]), path
+        if path == "/":      # its numbers change
+            assert re.fullmatch(r'"[0-9a-f]{16}"', headers["ETag"])
+            continue
+        assert s.get(path, {"If-None-Match": headers["ETag"]})[::2] == (304, b""), path
+        assert s.get(path, {"If-None-Match": '"x", W/' + headers["ETag"]})[0] == 304, path
+        assert s.get(path, {"If-None-Match": '"x"'})[::2] == (200, body), path
+        if "Last-Modified" in headers:
+            assert s.get(path, {"If-Modified-Since": headers["Last-Modified"]})[0] == 304, path
+        assert s.get(path, {"Range": "bytes=1-2"})[::2] == (206, body[1:3]), path
+        assert s.get(path, {"Range": "bytes=-2"})[::2] == (206, body[-2:]), path
+        assert s.get(path, {"Range": "bytes=0-1", "If-Range": '"x"'})[::2] == (200, body), path
+        assert s.get(path, {"Range": f"bytes={len(body)}-"})[0] == 416, path
+        got = s.get(path, method="HEAD")
+        assert got[0] == 200 and got[2] == b"" and got[1]["Content-Length"] == headers["Content-Length"], path
+        assert got[1]["ETag"] == headers["ETag"], path
+    assert s.get("/nix-cache-info")[1]["Cache-Control"] == "max-age=77" and s.get("/healthz")[1]["Cache-Control"] == "no-cache"
+    assert s.get("/metrics")[1]["ETag"]
+    # As a proxy would be asked; and bodies with two lengths, which somebody in front of us may have read in the other way.
+    got = s.raw(f"GET http://example.org/nar/zstd/{item} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert got.startswith(b"HTTP/1.1 200 ") and got.endswith(cache.items[item][-100:])
+    for more in (b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"):
+        got = s.raw(b"POST /publish-this-nar-again-into-IPFS/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + more)
+        assert b" 200 " not in got and b" 202 " not in got and b" 404 " not in got, got
+    # The older version of the protocol, kept alive.
+    got = s.raw(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n")
+    assert got.count(b" 200 ") == 2, got
+    return s
+
+
+@case
+def odd_files(top, cache):
+    """What a cache should not have: no file that is not a plain one is opened, and the others are served as ever."""
+    r, names = random.Random(5), {}
+    for what in ("gtk+-3.24", "zero", "new\nline", "fifo", "device", "socket", "unreadable", "growing", "good"):
+        names[what] = "".join(r.choice(DIGITS) for _ in range(32)) + "-" + what
+        cache.write(names[what], b"" if what == "zero" else r.randbytes(70000))
+    for what in ("new\nline", "fifo", "device", "socket", "unreadable", "growing"):
+        del cache.items[names[what]]
+    nar = lambda what: cache.nar(names[what])
+    for what in ("fifo", "device", "socket"):
+        os.unlink(nar(what))
+    os.mkfifo(nar("fifo"))
+    with socket.socket(socket.AF_UNIX) as u:
+        os.chdir(cache.dir + "/zstd")
+        u.bind(os.path.basename(nar("socket")))
+        os.chdir("/")
+    if os.geteuid() == 0:
+        os.mknod(nar("device"), 0o666 | 0o020000, os.makedev(1, 5))
+    os.chmod(nar("unreadable"), 0)
+    stop = threading.Event()
+
+    def grow():
+        while not stop.is_set():
+            with open(nar("growing"), "ab") as f:
+                f.write(b"x" * 10_000)
+            time.sleep(0.02)
+
+    grower = threading.Thread(target=grow)
+    grower.start()
+    try:
+        s = Server(top, cache)
+        for what in ("fifo", "device", "socket", "new\nline"):
+            got = s.raw(f"GET /nar/zstd/{names[what]} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            assert got[9:12] in (b"404", b"400", b""), (what, got[:100])
+            assert b"ERIS" not in s.get(f"/{names[what][:32]}.narinfo")[2], what
+        if os.geteuid() != 0 or USER != "root":
+            assert s.get(f"/nar/zstd/{names['unreadable']}")[0] == 404
+        for _ in range(20):      # as long as it said, with what it had then
+            status, headers, body = s.get(f"/nar/zstd/{names['growing']}")
+            assert status == 200 and len(body) == int(headers["Content-Length"]) and body[70000:] == b"x" * (len(body) - 70000)
+        assert s.get(f"/nar/zstd/{names['zero']}")[::2] == (200, b"") and s.block(leaves(b"")[0]) == 200
+        assert s.get(f"/nar/zstd/{names['zero']}", {"Range": "bytes=0-"})[0] == 416
+        for path in (names["gtk+-3.24"], names["gtk+-3.24"].replace("+", "%2B")):
+            assert s.get(f"/nar/zstd/{path}")[2] == cache.items[names["gtk+-3.24"]]
+    finally:
+        stop.set()
+        grower.join()
+    # When it does not grow any more, its blocks are there.
+    cache.items[names["growing"]] = data = open(nar("growing"), "rb").read()
+    with open(nar("growing") + "info", "w") as f:
+        f.write(cache.narinfo(names["growing"]))
+    until(lambda: s.block(leaves(data[:40000])[0]) == 200 and s.block(leaves(data)[-1]) == 200)
+    os.chmod(nar("unreadable"), 0o644)
+    return s
+
+
+@case
 def traversal(top, cache):
     item = cache.add(1, 1000)
     secret = top + "/secret.nar"
