@@ -4,11 +4,11 @@
 (`run' starts it).   publish.py [--only WORD]... [--list]
 The publisher has the cache directory that guix publish has baked; clients know nothing but the publisher.  The cases with
 IPFS: the publisher pushes into B, the client asks A, blocks come from B to A by bitswap."""
-import base64, hashlib, http.client, json, os, re, shutil, subprocess, sys, time
+import base64, hashlib, http.client, json, os, re, shutil, signal, subprocess, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 import blocks, browser
-from blocks import CONF, WORK, Answers, Pair, audit_mark, audit_of, configure, counts, fetch, free_port, heal, wait_listening
+from blocks import CONF, KUBO, WORK, Answers, Node, Pair, audit_mark, audit_of, configure, counts, fetch, free_port, heal, wait_listening
 from cases import ITEMS, PUBLISH, SEED, daemon, run
 from agent import Report, Skip
 
@@ -28,19 +28,19 @@ def get(url, method="GET", **headers):
 
 ### The publisher
 
-def command(*more, ipfs=()):
+def command(*more, ipfs=(), cache=CACHE, state=STATE):
     """Names stand before the options"""
-    names = [m for m in more[1:] if not m.startswith("-")] if more[0] == "push" else []
-    return [PUBLISHER, more[0], *names, "--config", "none", "--cache", CACHE, "--state", STATE, "--user", "nobody",
+    names = more[1:] if more[0] == "push" and not any(m.startswith("--") for m in more) else []
+    return [PUBLISHER, more[0], *names, "--config", "none", "--cache", cache, "--state", state, "--user", "nobody",
             *[x for a in ipfs for x in ("--ipfs", a)], *(more[1:] if not names else [])]
 
 class Publisher:
     """`narlock-publish serve' with its access log"""
-    def __init__(self, *more, ipfs=()):
+    def __init__(self, *more, ipfs=(), **where):
         self.port = free_port()
         self.url, self.log = f"http://127.0.0.1:{self.port}", f"{WORK}/publish.log"
         self.out = open(self.log, "w")
-        argv = command("serve", "--listen", f"127.0.0.1:{self.port}", "--access-log", "yes", *more, ipfs=ipfs)
+        argv = command("serve", "--listen", f"127.0.0.1:{self.port}", "--access-log", "yes", *more, ipfs=ipfs, **where)
         self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=self.out)
         wait_listening(self.port, self.process)
 
@@ -216,6 +216,74 @@ def wipe(refs):
             n.ask(f"pin/rm?arg={cid}&recursive=true")
     PAIR.delete(refs)
 
+def in_base32(cid):
+    """js-ipfs writes CIDs that are neither version 0 nor a file in base58"""
+    if cid[0] != "z":
+        return cid
+    n = 0
+    for c in cid[1:]:
+        n = n * 58 + "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz".index(c)
+    return "b" + base64.b32encode(n.to_bytes(38, "big")).decode().lower().rstrip("=")
+
+def pins(node):
+    """CIDs of manifests: an empty Kubo has a pin of another kind"""
+    rows = [json.loads(l) for l in node.ask("pin/ls?type=recursive").splitlines() if l]
+    cids = {c for r in rows for c in (r.get("Keys") or {})} | {r["Cid"] for r in rows if "Cid" in r}
+    return {in_base32(c) for c in cids if not c.startswith("Qm")}
+
+def base(name):
+    return os.path.basename(ITEMS[name])
+
+def start_again(node):
+    """With the repository that it has"""
+    if node.kind == "kubo":
+        with open(node.log, "a") as log:
+            node.process = subprocess.Popen([KUBO, "daemon"], env={**os.environ, "IPFS_PATH": node.dir}, stdout=log, stderr=log)
+        wait_listening(node.api_port, node.process)
+    else:
+        for lock in ("repo.lock", "datastore/LOCK"):  # it was killed with them
+            path = f"{node.dir}/{lock}"
+            shutil.rmtree(path) if os.path.isdir(path) else os.path.exists(path) and os.unlink(path)
+        node.start_js()
+
+class Own:
+    """A cache and a state of its own, with some items of the real one: it may be changed"""
+    def __init__(self, *names):
+        self.dir, self.state = f"{WORK}/own", f"{WORK}/own-state"
+        for d in (self.dir, self.state):
+            shutil.rmtree(d, ignore_errors=True)
+        os.makedirs(f"{self.dir}/zstd")
+        for name in names:
+            for end in ("nar", "narinfo"):
+                shutil.copy2(f"{CACHE}/zstd/{os.path.basename(ITEMS[name])}.{end}", f"{self.dir}/zstd/")
+        subprocess.run(["chmod", "-R", "a+rX", self.dir], check=True)
+        self.where = {"cache": self.dir, "state": self.state}
+        run(*command("index", **self.where))
+
+    def remove(self, name):
+        for end in ("narinfo", "nar"):
+            os.unlink(f"{self.dir}/zstd/{os.path.basename(ITEMS[name])}.{end}")
+
+    def push(self, *nodes, args=(), ok=True, **popen):
+        p = subprocess.run(command("push", *args, ipfs=[api(n) for n in nodes], **self.where), stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, timeout=300, **popen)
+        assert (p.returncode == 0) == ok, f"{p.returncode}: {p.stdout[-500:]}"
+        return p.stdout
+
+def empty_both():
+    for n in (PAIR.a, PAIR.b):
+        for cid in pins(n):
+            n.ask(f"pin/rm?arg={cid}&recursive=true")
+        n.remove({r for r in n.local() if len(r) == 52})
+
+def ended(p, path):
+    """What became of a nar that was asked for again"""
+    start = time.monotonic()
+    while (state := get(p.url + path)[2].strip()) in (b"queued", b"running"):
+        assert time.monotonic() < start + 60, state
+        time.sleep(.05)
+    return state.decode()
+
 def missing(node, item):
     have = node.local()
     return [r for r, _ in item.blocks if r not in have]
@@ -229,8 +297,7 @@ def push():
         took = time.monotonic() - start
         left = missing(PAIR.b, item)
         assert not left, f"{len(left)} of {len(item.blocks)} blocks are not there; {out[-300:]!r}"
-        pins = json.loads(PAIR.b.ask("pin/ls?type=recursive"))["Keys"]
-        assert len(pins) == 1, pins
+        assert len(pins(PAIR.b)) == 1, pins(PAIR.b)
         PAIR.b.ask(f"pin/ls?type=recursive&arg={item.lines['ERIS-Manifest']}")  # 500 if it is another one
         configure(PAIR.a.conf(), "block-timeout = 15")
         daemon()
@@ -284,6 +351,140 @@ def again_by_hand():
         assert p.metric("again_done_total") == 1
     return f"{len(item.blocks)} blocks in {took:.1f} s"
 
+def two_daemons():
+    """Pushed into both, one recursive pin a nar in each, not a second time; a nar that leaves the cache loses its pins"""
+    empty_both()
+    own = Own("small", "tree", "edge")
+    with Publisher(**own.where) as p:
+        items = {n: Item(p, n) for n in ("small", "tree", "edge")}
+    cids = {n: i.lines["ERIS-Manifest"] for n, i in items.items()}
+    out = own.push(PAIR.a, PAIR.b)
+    for n in (PAIR.a, PAIR.b):
+        assert pins(n) == set(cids.values()), (pins(n), cids, out)
+        assert not any(missing(n, i) for i in items.values())
+    assert "\n0 nars pushed" in "\n" + own.push(PAIR.a, PAIR.b)
+    own.remove("tree")
+    run(*command("index", **own.where))
+    own.push(PAIR.a, PAIR.b)
+    for n in (PAIR.a, PAIR.b):
+        assert pins(n) == {cids["small"], cids["edge"]}, pins(n)
+    # The same while the server runs, which also notices a daemon that has lost the pin.
+    with Publisher("--push-all", "yes", ipfs=[api(PAIR.a), api(PAIR.b)], **own.where) as p:
+        PAIR.a.ask(f"pin/rm?arg={cids['edge']}&recursive=true")
+        own.remove("edge")
+        start = time.monotonic()
+        while pins(PAIR.a) | pins(PAIR.b) != {cids["small"]}:
+            assert time.monotonic() < start + 60, (pins(PAIR.a), pins(PAIR.b))
+            time.sleep(.2)
+        took = time.monotonic() - start
+        left = p.metric("pinned")
+    return f"{len(items)} nars, {sum(len(i.blocks) for i in items.values())} blocks; unpinned after {took:.1f} s, {left} left"
+
+def restored_in_both():
+    """What was wiped from both daemons, with its pins, is in both again after one POST, pinned, and narlock gets it from there"""
+    with Publisher(ipfs=[api(PAIR.a), api(PAIR.b)]) as p:
+        item = Item(p, "tree")
+        path = f"/publish-this-nar-again-into-IPFS/{os.path.basename(item.path)}"
+        assert get(p.url + path, "POST")[0] == 202 and ended(p, f"/publish-again-status/{base('tree')}") == "done"
+        wipe([r for r, _ in item.blocks])
+        assert len(missing(PAIR.a, item)) == len(missing(PAIR.b, item)) == len(item.blocks) and not pins(PAIR.a) | pins(PAIR.b)
+    # A publisher that does not remember having done it a moment ago
+    with Publisher(ipfs=[api(PAIR.a), api(PAIR.b)]) as p:
+        start = time.monotonic()
+        status, headers, _ = get(p.url + path, "POST")
+        assert status == 202 and get(p.url + path, "POST")[0] in (200, 202), status
+        assert ended(p, headers["Location"]) == "done", open(p.log).read()[-300:]
+        took = time.monotonic() - start
+        for n in (PAIR.a, PAIR.b):
+            assert not missing(n, item) and pins(n) == {item.lines["ERIS-Manifest"]}, (len(missing(n, item)), pins(n))
+        assert p.metric("again_done_total") == 1
+        configure(PAIR.a.conf(), "block-timeout = 15")
+        daemon()
+        mark = audit_mark()
+        fetch(p.url, "tree")
+        record = audit_of(mark, item.path)
+        assert re.search(r"\bipfs \d", str(record.get("sources"))) and p.metric("blocks_total") == 0, record
+    return f"{len(item.blocks)} blocks in {took:.1f} s{counts(record)}"
+
+def push_killed():
+    """SIGKILL in the middle of a push, then one more: everything is there, one pin each, and what was done is not done again"""
+    empty_both()
+    names = [n for n in sorted(ITEMS) if n.startswith("tiny-") and os.path.exists(f"{CACHE}/zstd/{os.path.basename(ITEMS[n])}.narinfo")]
+    names = ["tree", "small", "edge", *names[:20]]
+    own = Own(*names)
+    with Publisher(**own.where) as p:
+        items = {n: Item(p, n) for n in names}
+    argv = command("push", "--push-rate", "1", ipfs=[api(PAIR.b)], **own.where)
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    start = time.monotonic()
+    while not pins(PAIR.b):
+        assert time.monotonic() < start + 60 and process.poll() is None, "no nar came"
+        time.sleep(.02)
+    process.kill()
+    process.wait()
+    done = pins(PAIR.b)
+    assert len(done) < len(names), "it was done before it was killed"
+    out = own.push(PAIR.b)
+    assert pins(PAIR.b) == {i.lines["ERIS-Manifest"] for i in items.values()}
+    assert not any(missing(PAIR.b, i) for i in items.values())
+    again = int(re.search(r"(\d+) nars pushed", out)[1])
+    assert again < len(names) or len(done) <= 1, f"{len(done)} were done, {again} pushed again"
+    return f"killed after {len(done)} of {len(names)} nars, {again} in the second push"
+
+def daemon_dies():
+    """An IPFS daemon is killed in the middle of an import, and comes back with its repository: failed, and done the next time"""
+    empty_both()
+    own = Own("tree")
+    with Publisher("--push-rate", "1", ipfs=[api(PAIR.b)], **own.where) as p:
+        item = Item(p, "tree")
+        path = f"/publish-this-nar-again-into-IPFS/{os.path.basename(item.path)}"
+        status, headers, _ = get(p.url + path, "POST")
+        assert status == 202
+        start = time.monotonic()
+        while get(p.url + headers["Location"])[2] != b"running\n":
+            assert time.monotonic() < start + 20
+            time.sleep(.02)
+        time.sleep(.5)
+        PAIR.b.process.kill()
+        PAIR.b.process.wait()
+        state = ended(p, headers["Location"])
+        said = [l for l in open(p.log) if "publish again" in l]
+        assert state == "failed" and said, (state, said)
+        start_again(PAIR.b)
+        assert get(p.url + path, "POST")[0] == 202 and ended(p, headers["Location"]) == "done"
+        assert not missing(PAIR.b, item) and pins(PAIR.b) == {item.lines["ERIS-Manifest"]}
+    return said[0].strip()[-120:]
+
+def full_repository():
+    """Kubo without room in its repository: the daemon's words are told, nothing counts as pushed, and with room it is"""
+    own = Own("tree", "small")
+    os.makedirs(f"{WORK}/kubo-full")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "bed", f"{WORK}/kubo-full"], check=True)
+    node = None
+    try:
+        node = Node("kubo", "full/repo")
+        out = own.push(node, ok=False)
+        assert "space" in out, out
+        assert len(pins(node)) < 2
+        subprocess.run(["mount", "-o", "remount,size=200m", f"{WORK}/kubo-full"], check=True)
+        assert " nars pushed" in own.push(node) and len(pins(node)) == 2
+        # What its API lets nobody do, and what is another door of the same daemon.
+        node.stop()
+        env = {**os.environ, "IPFS_PATH": node.dir}
+        door = re.search(r"/tcp/(\d+)", run(KUBO, "config", "Addresses.Gateway", env=env).stdout)[1]
+        run(KUBO, "config", "--json", "API.Authorizations", '{"x": {"AuthSecret": "bearer:x", "AllowedPaths": ["/api/v0"]}}', env=env)
+        start_again(node)
+        assert "refuses us (HTTP 403)" in (refused := own.push(node, args=[base("small")], ok=False)), refused
+        wrong = subprocess.run(command("push", base("small"), ipfs=[f"http://127.0.0.1:{door}"], **own.where), stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+        assert wrong.returncode == 1 and "is no IPFS daemon" in wrong.stdout, wrong.stdout
+    finally:
+        if node:
+            node.stop()
+        subprocess.run(["umount", "-l", f"{WORK}/kubo-full"], check=True)
+        os.rmdir(f"{WORK}/kubo-full")
+    return out.strip().splitlines()[0][-160:]
+
 def again_by_client():
     """The same for a client that gets narinfos, but no nars and no blocks, from its server: narlock asks by itself"""
     with Publisher(ipfs=[api(PAIR.b)]) as p:
@@ -312,12 +513,15 @@ def plain_cases():
     return (("index", index), ("added-lines", added_lines), ("stock", stock), ("every-block", every_block),
             ("blocks-only", blocks_only), ("baked-now", baked_now), ("page", page))
 
-def ipfs_cases():
-    return (("push", push), ("healed", healed), ("again-by-hand", again_by_hand), ("again-by-client", again_by_client), ("page", page))
+def ipfs_cases(kind):
+    only_kubo = (("full-repository", full_repository),) if kind == "kubo" else ()
+    return (("push", push), ("healed", healed), ("again-by-hand", again_by_hand), ("again-by-client", again_by_client),
+            ("two-daemons", two_daemons), ("restored-in-both", restored_in_both), ("push-killed", push_killed),
+            ("daemon-dies", daemon_dies), *only_kubo, ("page", page))
 
 def run_kind(kind, report):
     global PAIR
-    wanted = [(f"publish-{kind}-{n}", f) for n, f in ipfs_cases() if report.wanted(f"publish-{kind}-{n}")]
+    wanted = [(f"publish-{kind}-{n}", f) for n, f in ipfs_cases(kind) if report.wanted(f"publish-{kind}-{n}")]
     if not wanted:
         return
     if why := blocks.why_not(kind):
@@ -333,7 +537,7 @@ def run_kind(kind, report):
 def main():
     args = sys.argv[1:]
     if args == ["--list"]:
-        print(*[f"publish-{n}" for n, _ in plain_cases()], *[f"publish-{k}-{n}" for k in ("kubo", "js-ipfs") for n, _ in ipfs_cases()],
+        print(*[f"publish-{n}" for n, _ in plain_cases()], *[f"publish-{k}-{n}" for k in ("kubo", "js-ipfs") for n, _ in ipfs_cases(k)],
               sep="\n")
         return 0
     only = [args[i + 1] for i in range(0, len(args), 2) if args[i] == "--only"]
