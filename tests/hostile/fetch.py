@@ -1395,6 +1395,25 @@ def untrusted_private(lab):
 
 
 @case
+def untrusted_odd_forms(lab):
+    """Whatever some resolver or proxy would read as 127.0.0.1 is neither connected to nor handed to a proxy."""
+    sv, px = lab.server(simple), lab.server(proxy_handler)
+    forms = ["127.1", "0x7f.1", "0x7f.0.0.1", "017700000001", "0177.0.0.1", "2130706433", "0x7f000001", "127.0.0.1.", "0", "localhost.",
+             "LOCALHOST", "a.localhost", "a.localhost.", "[::]", "[::127.0.0.1]", "[0:0:0:0:0:ffff:7f00:1]", "[::ffff:0:127.0.0.1]",
+             "[fe80::1%25lo]", "127.0.0.1%2f.example.com", "example.com@127.0.0.1", "u:p@localhost", "ip6-localhost", "host"]
+    urls = [("http://%s:%d/x" % (f, sv.port), 1) for f in forms]
+    for more in ({}, {"http": "http://127.0.0.1:%d" % px.port}):
+        h = lab.fetch()
+        h.ready(urls, **more)
+        for i, f in enumerate(forms):
+            name = f.rsplit("@", 1)[-1].lower()
+            got = h.get(i, hash_part(1), resolve={name: ("127.0.0.1",)})
+            assert got[0] == FAILED, (f, got)
+        good(h)
+    silence(sv, px)
+
+
+@case
 def untrusted_allowed(lab):
     one, two, h = lab.server(simple), lab.server(simple), lab.fetch()
     h.ready([(one.url, 1), (two.url, 1), ("http://name.example:%d" % two.port, 1)],
