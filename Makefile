@@ -286,15 +286,16 @@ bench:
 BENCH_codec := tests/bench/codec.c $(ERIS_CODEC) ipc/err.c ipc/text.c
 BENCH_getblocks := tests/bench/getblocks.c $(ERIS_CODEC) ipc/err.c ipc/text.c
 BENCH_delay := tests/bench/delay.c
+BENCH_index := tests/bench/index.c helper/publish/catalog.c helper/publish/keys.c helper/eris/urn.c helper/eris/base32.c ipc/err.c ipc/text.c
 BENCH_FLAGS_codec := -Wl,--wrap=blake2b4
-BENCH_TOOLS := codec getblocks delay
+BENCH_TOOLS := codec getblocks delay index
 .PHONY: bench-tools
 bench-tools: $(BENCH_TOOLS:%=$(B)/bench/%)
 define bench_tool
 $(B)/bench/$(1): $(call obj,$(B)/obj,$(BENCH_$(1)))
 	@mkdir -p $$(@D)
 	$$(call say,LINK)
-	$$(Q)$(CC) $(CFLAGS) $(LINK) $(LDFLAGS) -Wl,--as-needed $(BENCH_FLAGS_$(1)) -o $$@ $$^ -lcurl -lsodium -pthread
+	$$(Q)$(CC) $(CFLAGS) $(LINK) $(LDFLAGS) -Wl,--as-needed $(BENCH_FLAGS_$(1)) -o $$@ $$^ -lcurl -lsodium -lsqlite3 -pthread
 endef
 $(foreach t,$(BENCH_TOOLS),$(eval $(call bench_tool,$(t))))
 
