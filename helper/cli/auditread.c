@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "helper/cli/auditread.h"
@@ -45,13 +46,20 @@ fill(struct auditread *r, struct err *e)
 int
 auditread_line(struct auditread *r, const char **line, size_t *len, int *complete, struct err *e)
 {
+	const struct timespec moment = { 0, 50000000 };
 	const char *newline = NULL;
 	size_t seen = 0;
+	int looked = 0;
 
 	while ((newline = memchr(r->buf + r->start + seen, '\n', r->end - r->start - seen)) == NULL) {
 		seen = r->end - r->start;
-		if (r->eof || seen == sizeof r->buf)
+		if (seen == sizeof r->buf)
 			break;
+		if (r->eof) { /* somebody may be writing the rest at this moment */
+			if (seen == 0 || looked++)
+				break;
+			(void)nanosleep(&moment, NULL);
+		}
 		if (fill(r, e) != 0)
 			return -1;
 	}

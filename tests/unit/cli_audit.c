@@ -17,6 +17,7 @@
 #include "broker/audit.c"
 #include "helper/cli/auditchain.h"
 #include "helper/cli/auditline.h"
+#include "helper/cli/auditread.h"
 
 void
 log_say(const char *fmt, ...)
@@ -323,6 +324,44 @@ killed_between_record_and_head(void **state)
 	expect(AUDITCHAIN_CHANGED, "it follows nothing");
 }
 
+static int late = -1; /* what a writer adds while the reader waits: a descriptor, or -1 */
+
+int
+nanosleep(const struct timespec *pause, struct timespec *left)
+{
+	(void)pause;
+	(void)left;
+	if (late >= 0)
+		assert_int_equal(write(late, "the rest\n", 9), 9);
+	late = -1;
+	return 0;
+}
+
+/* A line that is just being written is not torn. */
+static void
+seen_half(void **state)
+{
+	static struct auditread r;
+	const char *line;
+	struct err e;
+	size_t len;
+	int complete, fd = open(path, O_WRONLY | O_TRUNC | O_APPEND | O_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(write(fd, "first\nhalf ", 11), 11);
+	assert_int_equal(auditread_open(&r, path, &e), 0);
+	assert_int_equal(auditread_line(&r, &line, &len, &complete, &e), 1);
+	late = fd;
+	assert_int_equal(auditread_line(&r, &line, &len, &complete, &e), 1);
+	assert_true(complete && len == 13 && memcmp(line, "half the rest", 13) == 0);
+	assert_int_equal(write(fd, "torn", 4), 4);
+	assert_int_equal(auditread_line(&r, &line, &len, &complete, &e), 1);
+	assert_true(!complete && len == 4);
+	assert_int_equal(auditread_line(&r, &line, &len, &complete, &e), 0);
+	auditread_close(&r);
+	close(fd);
+}
+
 static void
 strict_lines(void **state)
 {
@@ -375,6 +414,7 @@ main(void)
 		CASE(torn),
 		CASE(after_a_torn_line),
 		CASE(killed_between_record_and_head),
+		CASE(seen_half),
 		cmocka_unit_test(strict_lines),
 	};
 
