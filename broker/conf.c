@@ -215,15 +215,10 @@ int conf_read(struct conf *c, const char *path, struct err *e)
 static int numeric_ids(const char *user, uint32_t *uid, uint32_t *gid)
 {
 	unsigned long u, g;
-	char *end;
+	int end = 0;
 
-	if (user[0] < '0' || user[0] > '9')
-		return 0;
-	u = strtoul(user, &end, 10);
-	if (*end != ':' || end[1] < '0' || end[1] > '9')
-		return 0;
-	g = strtoul(end + 1, &end, 10);
-	if (*end != '\0' || u > UINT32_MAX - 1 || g > UINT32_MAX - 1)
+	if (user[strspn(user, "0123456789:")] != '\0' || sscanf(user, "%11lu:%11lu%n", &u, &g, &end) != 2 || user[end] != '\0' ||
+	    u >= UINT32_MAX || g >= UINT32_MAX)
 		return 0;
 	*uid = (uint32_t)u;
 	*gid = (uint32_t)g;

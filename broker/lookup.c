@@ -243,15 +243,10 @@ static int from_cache(struct broker *b, struct task *t)
 	return 1;
 }
 
-static int wants_more(const struct broker *b, const struct task *t)
-{
-	return (!t->authorised || (b->lookups.flags & LOOKUP_ALL)) && t->server < b->options.url_count;
-}
-
 /* Go on until the path waits for a server or is finished. */
 static void advance(struct broker *b, struct task *t, uint32_t ttl)
 {
-	while (wants_more(b, t)) {
+	while ((!t->authorised || (b->lookups.flags & LOOKUP_ALL)) && t->server < b->options.url_count) {
 		if (!from_cache(b, t)) {
 			t->state = TASK_QUEUED;
 			return;

@@ -20,7 +20,7 @@
 #include "ipc/text.h"
 
 static const char usage[] =
-	"usage: broker --query | --substitute [--allow-destination=DIR] | --self-check [--urls] [--trace] | --version | --help\n"
+	"usage: broker --query | --substitute [--allow-destination=DIR] | --self-check [--urls] [--trace] | --version\n"
 	"guix-daemon starts this program through libexec/narlock/guix; see narlock(8).\n";
 
 struct arguments {
@@ -238,15 +238,14 @@ int main(int argc, char **argv)
 	struct arguments a;
 	struct err e = { 0, "" };
 
-	if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0))
+	if (argc == 2 && strcmp(argv[1], "--version") == 0)
 		return printf("narlock %s\n", NARLOCK_VERSION) < 0;
-	if (parse_arguments(&a, argc, argv) < 0 || check_descriptors(a.mode) < 0) {
-		int asked = argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
-
-		if (asked || a.mode == NULL)
-			(void)file_write_all(asked ? 1 : FD_LOG, usage, strlen(usage));
-		return asked ? 0 : 2;
+	if (parse_arguments(&a, argc, argv) < 0) {
+		(void)file_write_all(FD_LOG, usage, strlen(usage));
+		return 2;
 	}
+	if (check_descriptors(a.mode) < 0)
+		return 2;
 	(void)umask(022);
 	(void)signal(SIGPIPE, SIG_IGN);
 	b.mode = a.mode;

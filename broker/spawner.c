@@ -50,11 +50,6 @@ struct channels {
 	int ours[6], theirs[6];
 };
 
-static int is_ours(const struct channels *c, int n)
-{
-	return c->ours[n] >= 0;
-}
-
 static void close_channels(struct channels *c)
 {
 	for (int i = 0; i < 6; i++) {
@@ -202,7 +197,7 @@ static int announce(const struct spawner *s, const struct slot *slot, uint8_t ki
 	for (int i = 0; i < 4; i++) {
 		struct wire_msg ch = { .type = MSG_CHANNEL, .slot = slot->number, .which = order[i] };
 
-		if (is_ours(c, order[i]) && wire_send(s->channel, &ch, c->ours[order[i]], 0, NULL) != 1)
+		if (c->ours[order[i]] >= 0 && wire_send(s->channel, &ch, c->ours[order[i]], 0, NULL) != 1)
 			return -1;
 	}
 	return 0;
@@ -289,13 +284,6 @@ static int spawn(struct spawner *s, uint8_t kind)
 	return rc;
 }
 
-static void kill_slot(const struct spawner *s, uint32_t number)
-{
-	for (unsigned i = 0; i < s->count; i++)
-		if (s->slots[i].number == number)
-			(void)kill(s->slots[i].pid, SIGKILL);
-}
-
 /* A helper has ended: report it and forget it. */
 static int reap(struct spawner *s, unsigned i)
 {
@@ -319,11 +307,10 @@ static int obey(struct spawner *s)
 		return -1;
 	if (m.type == MSG_SPAWN)
 		return spawn(s, m.kind);
-	if (m.type == MSG_KILL) {
-		kill_slot(s, m.slot);
-		return 0;
-	}
-	return -1;
+	for (unsigned i = 0; i < s->count && m.type == MSG_KILL; i++)
+		if (s->slots[i].number == m.slot)
+			(void)kill(s->slots[i].pid, SIGKILL);
+	return m.type == MSG_KILL ? 0 : -1;
 }
 
 static int step(struct spawner *s)

@@ -22,7 +22,7 @@ check() { # NAME EXPECTED ACTUAL
 mkdir -p "$work/libexec" "$work/etc/narlock" "$work/bin"
 conf=$work/etc/narlock/narlock.conf
 ${CC:-cc} -std=gnu11 -D_GNU_SOURCE -Wall -Werror -I. -DNARLOCK_LIBEXECDIR="\"$work/libexec\"" \
-	-DNARLOCK_SYSCONFDIR="\"$work/etc\"" -o "$work/libexec/guix" helper/guix/main.c broker/conf.c broker/file.c ipc/err.c ipc/text.c || exit 1
+	-DNARLOCK_SYSCONFDIR="\"$work/etc\"" -DNARLOCK_HELPER_USER='"nobody"' -o "$work/libexec/guix" helper/guix/main.c broker/conf.c broker/file.c ipc/err.c ipc/text.c || exit 1
 
 # Both pretenders say who they are, how they were called and which descriptors they hold.
 cat >"$work/say.c" <<'END'
