@@ -291,7 +291,8 @@ static void room_is_looked_at_before(void **state)
 	assert_int_equal(where(at, 1000, 999), 0);
 	assert_int_equal(where(at, 1000, 0), 0);
 	assert_int_equal(where(-1, 1000, 0), -1);
-	assert_int_equal(e.code, EBADF);
+	assert_int_equal(e.code, 0);
+	assert_non_null(strstr(e.text, "cannot be used"));
 	/* however much the setting allows: the memory is not there */
 	assert_int_equal(where(at, LIMIT_NAR_SIZE * 1000, LIMIT_NAR_SIZE * 2000), -1);
 	assert_int_equal(e.code, ENOSPC);
