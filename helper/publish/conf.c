@@ -10,6 +10,9 @@
 #include "helper/eris/pool.h"
 #include "helper/publish/conf.h"
 
+/* Below the state directory. */
+#define OWN_CACHE "/nars"
+
 #define TEXT(KEY, FIELD) { KEY, offsetof(struct conf, FIELD), sizeof(((struct conf *)0)->FIELD), 0, 0, 0 }
 #define NUMBER(KEY, FIELD, MIN, MAX, DEFAULT) { KEY, offsetof(struct conf, FIELD), 0, MIN, MAX, DEFAULT }
 
@@ -186,11 +189,27 @@ conf_read(struct conf *c, const char *path, struct err *e)
 	return rc;
 }
 
-int
-conf_check(const struct conf *c, struct err *e)
+void
+conf_own_cache(struct conf *c)
 {
-	if (c->cache[0] == '\0')
-		return err_set(e, "which cache? There is no `cache = DIRECTORY' in the configuration");
+	size_t n = strlen(c->state);
+
+	memcpy(c->cache, c->state, n);
+	strcpy(c->cache + n, OWN_CACHE);
+}
+
+int
+conf_check(struct conf *c, struct err *e)
+{
+	if (c->cache[0] == '\0' && c->upstream[0] == '\0')
+		return err_set(e,
+		    "which cache? There is neither `cache = DIRECTORY' nor `upstream = URL' in the configuration");
+	if (c->cache[0] == '\0') {
+		if (strlen(c->state) + sizeof OWN_CACHE > sizeof c->cache)
+			return err_set(e, "state: the value is too long");
+		conf_own_cache(c);
+		c->mirror = 1;
+	}
 	if (c->cache[0] != '/' || c->state[0] != '/')
 		return err_set(e, "`cache' and `state' are absolute paths");
 	if (c->store_dir[0] != '/' || strpbrk(c->store_dir, "\r\n") != NULL)

@@ -27,6 +27,7 @@ struct conf {
 	unsigned min_rate, requests_per_second, burst;
 	unsigned publish_again, again_queue, again_per_hour, push_rate, pin, push_all;
 	unsigned access_log;
+	int mirror; /* the cache is our own, below the state directory, and is filled from the upstream */
 };
 
 void conf_defaults(struct conf *c);
@@ -40,7 +41,10 @@ int conf_set(struct conf *c, const char *key, const char *value, struct err *e);
 /* conf_has(key): whether there is such a key. */
 int conf_has(const char *key);
 
-/* conf_check(c, e): whether what is needed is there. */
-int conf_check(const struct conf *c, struct err *e);
+/* conf_check(c, e): whether what is needed is there.  An upstream alone will do: the cache is then
+ * STATE/nars. */
+int conf_check(struct conf *c, struct err *e);
+/* conf_own_cache(c): where that is, after c->state has changed. */
+void conf_own_cache(struct conf *c);
 
 #endif

@@ -92,6 +92,8 @@ become(struct conf *conf, struct err *e)
 		return err_sys(e, errno, "cannot give %s to %s", conf->state, conf->user);
 	if (!can_reach(real, uid, gid) && bring_near(conf, real, e) != 0)
 		return -1;
+	if (conf->mirror)
+		conf_own_cache(conf);
 	if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
 		return err_sys(e, errno, "cannot become %s", conf->user);
 	if (setresuid(0, 0, 0) == 0)

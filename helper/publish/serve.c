@@ -280,7 +280,7 @@ run_up(struct serve *s, struct err *e)
 	close_all(s->sockets, s->nsockets);
 	close(s->wrong[0]);
 	close(s->wrong[1]);
-	u = upstream_new(&s->o->conf, e);
+	u = upstream_new(&s->o->conf, s->cache, e);
 	if (u != NULL && confine_files(&s->o->conf, NULL, 1, e) == 0 &&
 	    confine_calls(POLICY_OF(publish_net), 256, e) == 0)
 		rc = upstream_run(u, s->up_net, s->ups, &stop, e);

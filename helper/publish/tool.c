@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "helper/eris/encode.h"
@@ -16,8 +17,11 @@
 int
 tool_open_cache(const struct conf *conf, struct err *e)
 {
-	int fd = open(conf->cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd;
 
+	if (conf->mirror && mkdir(conf->cache, 0755) != 0 && errno != EEXIST)
+		return err_sys(e, errno, "cannot make %s", conf->cache);
+	fd = open(conf->cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? err_sys(e, errno, "the cache %s", conf->cache) : fd;
 }
 

@@ -9,6 +9,7 @@
 
 #include "helper/eris/pool.h"
 #include "helper/publish/dial.h"
+#include "helper/publish/mirror.h"
 #include "helper/publish/upstream.h"
 
 struct question {
@@ -24,6 +25,7 @@ struct upstream {
 	char base[LIMIT_URL];
 	struct curl_slist *resolve;
 	CURLM *multi;
+	struct mirror *mirror; /* or NULL */
 	unsigned busy;
 	struct question questions[UPSTREAM_QUESTIONS];
 	char message[sizeof(struct upstream_answer) + UPSTREAM_BODY];
@@ -123,6 +125,9 @@ finish(struct upstream *u, CURL *easy, CURLcode result)
 	q->answer.status = result == CURLE_OK && !q->too_long ? (int32_t)status : 0;
 	if (q->answer.status != 200)
 		q->answer.len = 0;
+	/* Before the answer: who then asks for the nar finds it wanted. */
+	if (u->mirror != NULL && q->answer.status == 200)
+		mirror_want(u->mirror, q->body, q->answer.len);
 	reply(q);
 	curl_multi_remove_handle(u->multi, easy);
 	curl_easy_cleanup(easy);
@@ -131,7 +136,7 @@ finish(struct upstream *u, CURL *easy, CURLcode result)
 }
 
 struct upstream *
-upstream_new(const struct conf *conf, struct err *e)
+upstream_new(const struct conf *conf, int cache, struct err *e)
 {
 	struct upstream *u = calloc(1, sizeof *u);
 	size_t n;
@@ -151,7 +156,9 @@ upstream_new(const struct conf *conf, struct err *e)
 	if (u->multi != NULL && dial_resolve("upstream", u->base, &u->resolve, e) == 0) {
 		curl_multi_setopt(u->multi, CURLMOPT_MAXCONNECTS, 16L);
 		curl_multi_setopt(u->multi, CURLMOPT_MAX_HOST_CONNECTIONS, 16L);
-		return u;
+		if (!conf->mirror || (u->mirror = mirror_new(cache, u->multi, u->base, u->resolve)) != NULL)
+			return u;
+		err_set(e, "out of memory");
 	}
 	upstream_free(u);
 	return NULL;
@@ -197,7 +204,8 @@ upstream_run(struct upstream *u, const int *sockets, unsigned n, const volatile 
 			}
 		curl_multi_perform(u->multi, &running);
 		while ((m = curl_multi_info_read(u->multi, &left)) != NULL)
-			if (m->msg == CURLMSG_DONE)
+			if (m->msg == CURLMSG_DONE && (u->mirror == NULL ||
+			    !mirror_done(u->mirror, m->easy_handle, m->data.result)))
 				finish(u, m->easy_handle, m->data.result);
 	}
 	return 0;
@@ -208,6 +216,7 @@ upstream_free(struct upstream *u)
 {
 	if (u == NULL)
 		return;
+	mirror_free(u->mirror);
 	for (unsigned i = 0; i < UPSTREAM_QUESTIONS; i++)
 		if (u->questions[i].easy != NULL) {
 			curl_multi_remove_handle(u->multi, u->questions[i].easy);

@@ -33,8 +33,8 @@ struct upstream_answer {
 
 struct upstream;
 
-/* upstream_new(conf, e): before the lock. */
-struct upstream *upstream_new(const struct conf *conf, struct err *e);
+/* upstream_new(conf, cache, e): before the lock.  CACHE is filled if it is our own (conf->mirror). */
+struct upstream *upstream_new(const struct conf *conf, int cache, struct err *e);
 /* upstream_run(u, sockets, n, stop, e): until *STOP, or all other ends are closed. */
 int upstream_run(struct upstream *u, const int *sockets, unsigned n, const volatile sig_atomic_t *stop,
     struct err *e);

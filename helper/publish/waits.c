@@ -14,6 +14,8 @@
 /* Milliseconds: for an answer, and for a nar to be baked; items that were just promised to somebody. */
 #define ANSWER_MS (UPSTREAM_SECONDS * 1000 + 2000)
 #define BAKE_MS 60000
+/* The same for one that is fetched into a cache of our own. */
+#define FETCH_MS 600000
 #define PROMISED_MS 600000
 
 static struct wait *
@@ -111,7 +113,7 @@ waits_for_nar(struct worker *w, struct MHD_Connection *c, struct request *r, con
 		return 0;
 	at->is_nar = 1;
 	strcpy(at->path, path);
-	begin(w, at, c, r, BAKE_MS);
+	begin(w, at, c, r, w->o->conf->mirror ? FETCH_MS : BAKE_MS);
 	return 1;
 }
 

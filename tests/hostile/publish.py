@@ -255,7 +255,7 @@ def unfinished(top, cache):
     s = Server(top, cache, "--ttl", "86400")
     item = cache.add(2, 10)
     with open(cache.nar(item), "r+b") as f:
-        f.truncate(1_500_000_000)
+        f.truncate(300_000_000)
     path = f"/{item[:32]}.narinfo"
     with open(cache.nar(item) + "info.tmp", "w") as f:
         f.write(cache.narinfo(item).replace("FileSize: 10\n", ""))
@@ -272,7 +272,7 @@ def unfinished(top, cache):
             s.get(path)     # every thread has just given an answer
         return s.get("/eris/" + item[:32])[0] == 200
 
-    until(ready, 60, 0)
+    until(ready, 150, 0.01)
     for _ in range(8):
         status, headers, body = s.get(path)
         assert b"\nERIS: " in body and headers["Cache-Control"] == "max-age=86400", (headers, body)
@@ -1195,6 +1195,89 @@ def upstream(top, cache):
     s.process.send_signal(signal.SIGHUP)
     time.sleep(2)
     assert s.get("/healthz")[0] == 200
+    return s
+
+
+@case
+def own_cache(top, cache):
+    """No directory of the upstream server, only its URL: nars come to the state directory, and blocks from there."""
+    import http.server
+    nars, infos, asked = {}, {}, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            asked.append(self.path)
+            body = infos.get(self.path[1:33]) if self.path.endswith(".narinfo") else nars.get(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Cache-Control", "max-age=55")
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            for at in range(0, len(body or b""), 100_000):
+                if b"slow" in self.path.encode():
+                    time.sleep(0.2)
+                self.wfile.write(body[at:at + 100_000])
+
+        def log_message(self, *_):
+            pass
+
+    up = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    up.daemon_threads = True
+    threading.Thread(target=up.serve_forever, daemon=True).start()
+    r = random.Random(8)
+
+    def add(name, size, told=None, missing=False):
+        item = "".join(r.choice(DIGITS) for _ in range(32)) + "-" + name
+        data = {c: r.randbytes(size) for c in ("zstd", "lzip")}
+        for c in data:
+            if not (missing and c == "lzip"):
+                nars[f"/nar/{c}/{item}"] = data[c]
+        infos[item[:32]] = (f"StorePath: /gnu/store/{item}\nNarHash: sha256:{'0' * 52}\nNarSize: 1\nReferences: \nSignature: 1;vm;AAAA\n"
+            + "".join(f"URL: nar/{c}/{item}\nCompression: {c}\nFileSize: {told or size}\n" for c in data)).encode()
+        return item, data
+
+    good, slow, lies, half = add("good", 300_000), add("slow", 1_000_000), add("lies", 50_000, 60_000), add("half", 50_000, missing=True)
+    evil = add("evil", 1000)
+    infos[evil[0][:32]] = infos[evil[0][:32]].replace(b"nar/zstd/" + evil[0].encode(), b"nar/../../../x/" + evil[0].encode())
+    cache.items = {}
+    log = open(top + "/log", "ab+")
+    shutil.rmtree(cache.dir)
+    s = Server.__new__(Server)
+    s.top, s.cache, s.state, s.log = top, cache, top + "/state", log
+    start = lambda: subprocess.Popen([PROGRAM, "serve", "--config", "none", "--upstream", f"http://127.0.0.1:{up.server_address[1]}",
+        "--state", s.state, "--listen", "127.0.0.1:0", *(["--user", USER] if os.geteuid() == 0 else [])], stdout=subprocess.PIPE, stderr=log)
+    s.process = start()
+    s.port = int(s.process.stdout.readline().decode().rsplit(":", 1)[1].rstrip("/\n"))
+    for item, data in (good, slow):
+        status, headers, body = s.get(f"/{item[:32]}.narinfo")
+        assert (status, body, headers["Cache-Control"]) == (200, infos[item[:32]], "max-age=55"), (status, body)
+        # Whoever asks at once waits until it is there.
+        assert s.get(f"/nar/zstd/{item}")[2] == data["zstd"] and s.get(f"/nar/lzip/{item}")[2] == data["lzip"]
+        until(lambda: s.get(f"/{item[:32]}.narinfo")[2].count(b"\nERIS: ") == 2)
+        added = s.get(f"/{item[:32]}.narinfo")[2].decode()
+        assert "".join(l for l in added.splitlines(True) if not l.startswith("ERIS")).encode() == infos[item[:32]]
+        assert s.block(leaves(data["lzip"])[1]) == s.block(leaves(data["zstd"])[0]) == 200
+    assert sum(good[0] in p for p in asked if p.startswith("/nar")) == 2, asked
+    # What is not as it was said, or not there, is not kept; the server goes on.
+    for item, _ in (lies, half, evil):
+        assert s.get(f"/{item[:32]}.narinfo")[0] == 200
+    until(lambda: s.text().count("not as long as its narinfo says") and half[0] in s.text())
+    time.sleep(0.5)
+    kept = sorted(f for _, _, fs in os.walk(s.state + "/nars") for f in fs)
+    assert not [f for f in kept if lies[0] in f or f.endswith(".part") or f == half[0] + ".narinfo" or f == evil[0] + ".narinfo"], kept
+    assert not os.path.exists(top + "/x") and s.get("/healthz")[0] == 200
+    # It is there without the upstream server, and after a restart.
+    s.process.terminate()
+    assert s.process.wait(30) == 0
+    up.shutdown()
+    up.server_close()
+    s.process.stdout.close()
+    s.process = start()
+    s.port = int(s.process.stdout.readline().decode().rsplit(":", 1)[1].rstrip("/\n"))
+    item, data = good
+    until(lambda: s.block(leaves(data["zstd"])[0]) == 200)
+    assert s.get(f"/nar/zstd/{item}")[2] == data["zstd"] and s.get(f"/{item[:32]}.narinfo")[2].count(b"\nERIS: ") == 2
     return s
 
 
