@@ -445,7 +445,13 @@ def only_ipfs(p):
     return note + f", third {took:.0f} s"
 
 def stopped():
-    """The daemon of IPFS hangs in the middle"""
+    """The daemon of IPFS hangs in the middle; on a busy machine it may take more than one try to meet the middle"""
+    for _ in range(4):
+        if note := stop_once():
+            return note
+    raise AssertionError("the nar was there, or all of its blocks were, before the daemon could be stopped")
+
+def stop_once():
     p = published(LARGE)
     PAIR.new_a()
     PAIR.b.load(p)
@@ -453,10 +459,13 @@ def stopped():
     daemon()
     with Nginx({p: p.with_lines()}) as server:
         b = start_build(server.url, p.path)
-        deadline = time.monotonic() + 30
-        while len(PAIR.a.local()) < 150:
-            assert b.poll() is None and time.monotonic() < deadline, f"no blocks: {b.communicate()[0][-300:]}"
-            time.sleep(.2)
+        deadline = time.monotonic() + 60
+        while len(PAIR.a.local()) < 50:
+            if b.poll() is not None:
+                end_build(b)
+                return None
+            assert time.monotonic() < deadline, "no blocks"
+            time.sleep(.1)
         PAIR.a.process.send_signal(signal.SIGSTOP)
         try:
             start = time.monotonic()
@@ -467,8 +476,9 @@ def stopped():
         assert b.returncode == 0 and os.path.lexists(p.path), out[-400:]
     check_content(p.path)
     have = len(p.blocks) - len(missing(PAIR.a, p))
-    assert have < len(p.blocks), "all blocks had come already: nothing was tested"
-    assert took < 20, f"{took:.0f} s"
+    if have == len(p.blocks):
+        return None
+    assert took < 30, f"{took:.0f} s"  # the stall rule, and a nar of 300 MB on a machine that may be busy
     return f"after {have} of {len(p.blocks)} blocks; {took:.1f} s from SIGSTOP to the end"
 
 def doctor():
