@@ -74,17 +74,24 @@ count(const struct doors *d, unsigned thread)
 	return __atomic_load_n(&d->door[thread].open, __ATOMIC_RELAXED);
 }
 
-unsigned
-doors_wait(const struct doors *d, unsigned thread, struct pollfd *p)
+static int
+is_full(const struct doors *d)
 {
 	unsigned all = 0;
 
-	p[0] = (struct pollfd){ .fd = d->door[thread].wake, .events = POLLIN };
 	for (unsigned i = 0; i < d->threads; i++)
 		all += count(d, i);
+	return all >= d->most;
+}
+
+unsigned
+doors_wait(const struct doors *d, unsigned thread, struct pollfd *p)
+{
+	const int closed = d->door[thread].shut || is_full(d);
+
+	p[0] = (struct pollfd){ .fd = d->door[thread].wake, .events = POLLIN };
 	for (unsigned i = 0; i < d->nsockets; i++)
-		p[1 + i] = (struct pollfd){ .fd = d->door[thread].shut || all >= d->most ? -1 : d->sockets[i],
-		    .events = POLLIN };
+		p[1 + i] = (struct pollfd){ .fd = closed ? -1 : d->sockets[i], .events = POLLIN };
 	return 1 + d->nsockets;
 }
 
@@ -137,7 +144,7 @@ doors_next(struct doors *d, unsigned thread, struct pollfd *p, struct door_guest
 	if (take_waiting(mine, g))
 		return 1;
 	for (unsigned i = 0; p != NULL && i < d->nsockets; i++)
-		while (p[1 + i].revents != 0) {
+		while (p[1 + i].revents != 0 && !is_full(d)) {
 			unsigned least = thread;
 
 			g->len = sizeof g->address;
