@@ -365,7 +365,7 @@ take_line(struct pass *p, const char *line, size_t len, int complete)
 	if (p->chain != NULL)
 		return auditchain_line(p->chain, line, len, complete, &l, &why);
 	if (l.count == 0)
-		return (void)p->skipped++, 0;
+		return (void)(p->skipped += len > 0), 0; /* an empty one ends a torn line */
 	if (!wanted(&p->a->filter, &l))
 		return 0;
 	if (p->sum != NULL)
