@@ -68,8 +68,8 @@ static const char *const queries[QUERIES] = {
 	[Q_DROP_ROW] = "DELETE FROM block WHERE first=?1",
 	[Q_NODES_OF] = "SELECT pairs FROM node WHERE id>=?1 AND id<?2",
 	[Q_DROP_NODES] = "DELETE FROM node WHERE id>=?1 AND id<?2",
-	[Q_KEEP_INFO] = "UPDATE info SET path=" BESIDE("info.hash") " WHERE path IS NULL AND hash=(SELECT hash FROM nar "
-	    "WHERE id=?1)",
+	[Q_KEEP_INFO] = "UPDATE info SET path=" BESIDE("info.hash") " WHERE path IS NULL AND "
+	    "hash=(SELECT hash FROM nar WHERE id=?1)",
 	[Q_DROP_NAR] = "DELETE FROM nar WHERE id=?1",
 	[Q_DROP_INFO] = "DELETE FROM info WHERE hash=?1",
 };
@@ -195,7 +195,8 @@ check_version(struct catalog *c, int writable, struct err *e)
 	else if (application != APPLICATION)
 		err_set(e, "the file is no index of narlock-publish");
 	else
-		err_set(e, "the index is of version %lld, and this program makes version %d", (long long)version, VERSION);
+		err_set(e, "the index is of version %lld, and this program makes version %d", (long long)version,
+		    VERSION);
 	if (e != NULL && tables != 0)
 		e->code = CATALOG_DAMAGED;
 	return -1;
@@ -534,7 +535,8 @@ catalog_find(struct catalog *c, const uint8_t ref[ERIS_REF], struct catalog_plac
 	rc = step(c, s, e);
 	if (rc <= 0)
 		return rc;
-	rc = keys_read(&r, sqlite3_column_int64(s, 0), sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1));
+	rc = keys_read(&r, sqlite3_column_int64(s, 0), sqlite3_column_blob(s, 1),
+	    (size_t)sqlite3_column_bytes(s, 1));
 	while (rc >= 0 && *n < CATALOG_PLACES && (rc = keys_next(&r)) > 0 && r.last.ref <= want)
 		if (r.last.ref == want)
 			places[(*n)++] = (struct catalog_place){ r.last.nar, r.last.number };

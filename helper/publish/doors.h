@@ -12,7 +12,8 @@
 
 struct doors;
 
-/* doors_new(sockets, nsockets, threads, most, e): the sockets stay the caller's; MOST: connections of all threads. */
+/* doors_new(sockets, nsockets, threads, most, e): the sockets stay the caller's; MOST: connections of all
+ * threads. */
 struct doors *doors_new(const int *sockets, unsigned nsockets, unsigned threads, unsigned most, struct err *e);
 void doors_free(struct doors *d);
 
