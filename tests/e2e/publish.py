@@ -31,7 +31,7 @@ def get(url, method="GET", **headers):
 def command(*more, ipfs=(), cache=CACHE, state=STATE):
     """Names stand before the options"""
     names = more[1:] if more[0] == "push" and not any(m.startswith("--") for m in more) else []
-    return [PUBLISHER, more[0], *names, "--config", "none", "--cache", cache, "--state", state, "--user", "nobody",
+    return [PUBLISHER, more[0], *names, "--config", "none", *(["--cache", cache] if cache else []), "--state", state, "--user", "nobody",
             *[x for a in ipfs for x in ("--ipfs", a)], *(more[1:] if not names else [])]
 
 class Publisher:
@@ -136,6 +136,31 @@ def baked_now():
         daemon()
         fetch(p.url, name)
     return f"{name}: {took:.1f} s until its blocks could be had"
+
+def url_only():
+    """No directory, only the URL of guix publish: the nar comes as it is asked for, stock and narlock install it, then by blocks"""
+    state = f"{WORK}/url-state"
+    with Publisher("--upstream", PUBLISH["zstd"], cache=None, state=state) as p:
+        configure("ipfs =")
+        daemon("GUIX=/usr/bin/guix")
+        took, _ = fetch(p.url, "tree")
+        start = time.monotonic()
+        while not (item := Item(p, "tree")).lines:
+            assert time.monotonic() < start + 30, open(p.log).read()[-300:]
+            time.sleep(.1)
+        real = get(f"{PUBLISH['zstd']}/{hash_of('tree')}.narinfo")[2].decode()
+        assert "".join(l for l in item.text.splitlines(True) if not l.startswith("ERIS")) == real
+        kept = f"{state}/nars/zstd/{os.path.basename(item.path)}.nar"
+        assert open(kept, "rb").read() == open(item.file, "rb").read()
+        def answer(method, path):
+            return (404, b"") if path.startswith("/nar/") else get(p.url + path, method)[::2]
+        configure("ipfs =", f"block-server = {p.url}", "block-timeout = 30")
+        daemon()
+        with Answers(answer) as mirror:
+            again, _ = fetch(mirror.url, "tree")
+        served = p.metric("blocks_total")
+    assert served >= len(item.blocks), f"{served} of {len(item.blocks)} blocks"
+    return f"{took:.1f} s, by blocks {again:.1f} s"
 
 def blocks_only():
     """No IPFS, and a mirror that has narinfos only: all blocks are encoded on demand, the nar is never read from the server.
@@ -511,7 +536,7 @@ def again_by_client():
 
 def plain_cases():
     return (("index", index), ("added-lines", added_lines), ("stock", stock), ("every-block", every_block),
-            ("blocks-only", blocks_only), ("baked-now", baked_now), ("page", page))
+            ("blocks-only", blocks_only), ("baked-now", baked_now), ("url-only", url_only), ("page", page))
 
 def ipfs_cases(kind):
     only_kubo = (("full-repository", full_repository),) if kind == "kubo" else ()
