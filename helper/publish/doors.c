@@ -154,6 +154,9 @@ doors_next(struct doors *d, unsigned thread, struct pollfd *p, struct door_guest
 				p[1 + i].revents = 0;
 				break;
 			}
+			/* The kernel tells the length of what it has cut off, too. */
+			if (g->len > sizeof g->address)
+				g->len = sizeof g->address;
 			for (unsigned k = 0; k < d->threads; k++)
 				if (count(d, k) < count(d, least))
 					least = k;
