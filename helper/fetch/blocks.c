@@ -1032,8 +1032,10 @@ stall_ms(const struct blocks *b)
 {
 	uint32_t all = b->fetch->settings.stall_ms;
 
-	if (b->insists && b->insist_ms > all && anybody_answers(b))
+	if (b->insists && anybody_answers(b))
 		return b->insist_ms;
+	if (b->insists) /* the first answer has its time */
+		return all + b->fetch->blocks->block_ms;
 	for (size_t i = 0; i < b->fetch->blocks->nsources; i++)
 		if (b->added[i] && !is_vain(b, i))
 			return all;

@@ -71,8 +71,8 @@ void blocks_wake(struct fetch *f);
 
 /* blocks_insist(b, ms): there is no other way: give all sources the time that is configured, whatever they were good
  * for before, ask them once more for what they missed, and again for what they did not find in time (sched_insist()).
- * BLOCKS_STUCK when all say that they do not have something, when nothing has come for MS, or when for stall_ms
- * nothing has come and nobody has ever answered. */
+ * BLOCKS_STUCK when all say that they do not have something, when nothing has come for MS, or when nobody has ever
+ * answered, not even within block_ms and stall_ms together. */
 void blocks_insist(struct blocks *b, uint32_t ms);
 
 /* blocks_gave_up(b): after BLOCKS_STUCK: 1 if that was waited for, so that to insist once more is of no use. */

@@ -585,6 +585,14 @@ retry_later(struct sched *s, uint64_t now, struct slot *b)
 		s->first_deadline = b->retry;
 }
 
+/* Requests that were made together are late together: a pause of a busy source is no end of it. */
+static int
+is_out(const struct sched *s, const struct source *o, unsigned in_a_row, uint64_t now)
+{
+	return now >= o->last + s->deadline_ms / 2 &&
+	    in_a_row >= (o->window < LATE_IN_A_ROW ? o->window : LATE_IN_A_ROW);
+}
+
 static void
 late(struct sched *s, uint64_t now, struct slot *b, struct request *r)
 {
@@ -607,9 +615,7 @@ late(struct sched *s, uint64_t now, struct slot *b, struct request *r)
 		else
 			shrink(o);
 	}
-	/* Requests that were made together are late together: a pause of a busy source is no end of it. */
-	if (o->health == SCHED_NEW || (now >= o->last + s->deadline_ms / 2 &&
-	    o->lates >= (o->window < LATE_IN_A_ROW ? o->window : LATE_IN_A_ROW))) {
+	if (o->health == SCHED_NEW || is_out(s, o, o->lates, now)) {
 		bypass(s, now, source, "does not answer");
 		/* The others wait in vain as well, but that is not known of them: they may be asked again. */
 		cancel_all(s, source);
@@ -723,6 +729,18 @@ waits(const struct slot *b)
 	return b->wanted && flying(b) == 0 && (b->r[0].state == FREE || b->r[1].state == FREE);
 }
 
+/* When it may be asked for although a probe is under way for it, whose answer nobody shall wait for; UINT64_MAX: it is
+ * not. */
+static uint64_t
+beside_probe(const struct slot *b)
+{
+	const struct request *r = &b->r[b->r[0].state != FLYING];
+
+	if (!b->wanted || flying(b) != 1 || !r->probe || (b->r[0].state != FREE && b->r[1].state != FREE))
+		return UINT64_MAX;
+	return r->since + SCHED_GRACE_MS;
+}
+
 static int
 next_probe(struct sched *s, uint64_t now, struct sched_ask *a)
 {
@@ -828,9 +846,9 @@ sched_next(struct sched *s, uint64_t now, struct sched_ask *a)
 	for (unsigned i = s->head; i < s->nslots; i = s->slots[i].next) {
 		struct slot *b = &s->slots[i];
 
-		if (!waits(b) || held(s, b, now) || (source = choose(s, b, now)) < 0)
+		if ((!waits(b) && now < beside_probe(b)) || held(s, b, now) || (source = choose(s, b, now)) < 0)
 			continue;
-		start(s, now, b, (unsigned)source, 0, 0, a);
+		start(s, now, b, (unsigned)source, 0, s->sources[source].health == SCHED_NEW, a);
 		return 1;
 	}
 	return next_hedge(s, now, a);
@@ -838,14 +856,14 @@ sched_next(struct sched *s, uint64_t now, struct sched_ask *a)
 
 /* --- Answers ----------------------------------------------------------------------------------------- */
 
-/* The block is there: nobody needs to bring it any more. */
+/* The block is there: nobody needs to bring it any more.  What a probe finds out is of use all the same. */
 static void
 delivered(struct sched *s, struct slot *b)
 {
 	b->wanted = 0;
 	s->wanted--;
 	for (unsigned k = 0; k < 2; k++)
-		if (b->r[k].state == FLYING)
+		if (b->r[k].state == FLYING && !b->r[k].probe)
 			cancel(s, &b->r[k]);
 	release(s, b);
 }
@@ -868,8 +886,9 @@ ran_out(const struct source *o, const struct request *r, uint64_t now)
 	return o->is.by_id && (now - r->since) * 100 >= (r->deadline - r->since) * SCHED_LATE_PERCENT;
 }
 
+/* WAS_NEW: it is its first answer. */
 static void
-missed(struct sched *s, uint64_t now, struct slot *b, const struct request *r)
+missed(struct sched *s, uint64_t now, struct slot *b, const struct request *r, int was_new)
 {
 	unsigned source = r->source;
 	struct source *o = &s->sources[source];
@@ -895,7 +914,10 @@ missed(struct sched *s, uint64_t now, struct slot *b, const struct request *r)
 			bypass(s, now, source, keeps_missing);
 		return;
 	}
-	if (o->health == SCHED_USABLE && (o->misses >= MISSES_IN_A_ROW ||
+	if (o->health == SCHED_USABLE && ran_out(o, r, now) && (was_new || is_out(s, o, o->misses, now))) {
+		bypass(s, now, source, keeps_missing);
+		cancel_all(s, source); /* they would take as long */
+	} else if (o->health == SCHED_USABLE && (o->misses >= MISSES_IN_A_ROW ||
 	    (o->nhistory == 64 && __builtin_popcountll(o->history) >= MISSES_OF_64)))
 		bypass(s, now, source, keeps_missing);
 }
@@ -943,11 +965,12 @@ bad_answer(struct sched *s, uint64_t now, struct slot *b, const struct request *
 {
 	unsigned source = r->source;
 	struct source *o = &s->sources[source];
+	int was_new = o->health == SCHED_NEW;
 
 	switch (outcome) {
 	case SCHED_MISSING:
 		alive(o, r, 0);
-		missed(s, now, b, r);
+		missed(s, now, b, r, was_new);
 		break;
 	case SCHED_BUSY:
 	case SCHED_BREAKS:
@@ -1071,8 +1094,11 @@ sched_due(const struct sched *s, uint64_t now)
 				earlier(&due, b->r[k].deadline);
 		if (may_hedge(s) && hedge_at(s, b) > now)
 			earlier(&due, hedge_at(s, b));
-		if (!waits(b))
+		if (!waits(b)) {
+			if (beside_probe(b) > now)
+				earlier(&due, beside_probe(b));
 			continue;
+		}
 		waiting = 1;
 		if (b->retry > now)
 			earlier(&due, b->retry);

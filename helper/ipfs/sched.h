@@ -15,8 +15,8 @@
  *  - Blocks are asked for in the order in which they were wanted, each at the first stage that may have it;
  *    within a stage at the source that is expected to be fastest.  A source that has missed a block is not
  *    asked for it again before sched_again().
- *  - A source that was never reached gets one request until it has answered; if that takes more than
- *    SCHED_GRACE_MS, other blocks go elsewhere meanwhile.
+ *  - A source that was never reached gets one request until it has answered, a probe; if that takes more than
+ *    SCHED_GRACE_MS, other blocks go elsewhere meanwhile, and so does this one.
  *  - Requests in flight (each needs a connection): SCHED_WINDOW_BEGIN at first; twice as many after as many answers,
  *    as long as that raises the rate by half, or at once window_min where no answer took less than SCHED_FAR_MS;
  *    then up to window_max, as long as more raise the rate by 5 %.
@@ -25,8 +25,8 @@
  *    to the next source.
  *  - The longest unanswered request that is slower than usual, and takes 50 ms at least, is asked at a second source
  *    as well, of the earliest stage that has one; of 100 blocks asked for at most 3.
- *  - A source that misses 16 times in a row or 3 of 4 times, that lets 8 deadlines pass in a row and has
- *    brought no block for half of the configured one, that is busy 8 times in a row, or has an eighth of
+ *  - A source that misses 16 times in a row or 3 of 4 times, that lets 8 deadlines pass in a row (or says shortly before
+ *    that it has not found the blocks) and has brought no block for half of the configured one, that is busy 8 times in a row, or has an eighth of
  *    the rate of another one (if that one's stage is later: and less than SCHED_SLOW) is bypassed, and
  *    probed with one request after 1 second, then 2, up to 60.
  *  - A source that cannot be reached is left alone for SCHED_DEAD_MS, and so is one that breaks the connection again
@@ -96,7 +96,7 @@ struct sched_ask {
 	unsigned source;
 	uint8_t level;
 	uint8_t hedge;       /* 1: asked elsewhere, too */
-	uint8_t probe;       /* 1: to see whether this source is usable again */
+	uint8_t probe;       /* 1: to see whether this source is usable */
 	uint32_t timeout_ms; /* the deadline from now */
 	uint8_t ref[ERIS_REF];
 };

@@ -962,6 +962,25 @@ CASES.insert(0, ("nobody_has_it", nobody_has_it))  # while the others run
 
 
 @case
+def searches_are_waited_for_once(lab):
+    """A daemon, a gateway and a block server have the root, look for everything else nearly as long as they may, and find
+    nothing: they are waited for at the same time, not one after the other."""
+    def searches(seconds):
+        def behave(ask, out, block):
+            if block is None:
+                out.wait(seconds)
+        return behave
+    t = tree(300, 5)
+    some = t.without(t.leaves)
+    sources = [lab.add(make(dict(some), behave=searches(s))) for make, s in ((Rpc, 1.7), (Gateway, 1.6), (BlockServer, 1.6))]
+    h = lab.fetch([lab.plain(t)], opts(*sources, block_timeout="2", publish_again="no", seed="none"))
+    run = h.nar2([lab.cand(t)], len(t.content))
+    same(run, t)
+    lab.note = "%.1f s" % run.seconds
+    assert run.seconds < 4.5, run.seconds
+
+
+@case
 def where_from_does_not_flicker(lab):
     """A few blocks that come from elsewhere, or a second server of the same kind, are no news in the progress line."""
     t, lock = tree(160, 5), threading.Lock()
