@@ -314,6 +314,18 @@ short_car(void **state)
 	ends_with(w, CARGET_BROKEN, "cut off");
 }
 
+/* As Kubo's gateway has it, behind whole sections. */
+static void
+gateway_error(void **state)
+{
+	static const char text[] = "\n[Gateway Error: CAR stream truncated, response is incomplete]";
+	struct world *w = new_world();
+
+	(void)state;
+	append(&w->script, text, sizeof text - 1);
+	ends_with(w, CARGET_MISSING, "does not have all");
+}
+
 static void
 json_error(void **state)
 {
@@ -496,7 +508,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(whole), cmocka_unit_test(whole_chunked), cmocka_unit_test(waits_for_room),
 		cmocka_unit_test(stream_error), cmocka_unit_test(nothing), cmocka_unit_test(nothing_but_a_header),
-		cmocka_unit_test(cut_off), cmocka_unit_test(short_car), cmocka_unit_test(json_error),
+		cmocka_unit_test(cut_off), cmocka_unit_test(short_car), cmocka_unit_test(gateway_error),
+		cmocka_unit_test(json_error),
 		cmocka_unit_test(no_car), cmocka_unit_test(busy), cmocka_unit_test(redirect),
 		cmocka_unit_test(another_root), cmocka_unit_test(lies), cmocka_unit_test(another_size), cmocka_unit_test(wrong_node),
 		cmocka_unit_test(endless), cmocka_unit_test(too_long), cmocka_unit_test(foreign),
