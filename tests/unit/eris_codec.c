@@ -632,6 +632,30 @@ test_verify(void **state)
 	free(blocks);
 }
 
+/* Leaves that are sealed together are what they are alone, however many there are; what stands behind them stays. */
+static void
+test_together(void **state)
+{
+	enum { MOST = 9 };
+	uint8_t *some = malloc((MOST + 1) * ERIS_SMALL), one[ERIS_SMALL];
+	struct eris_pair pairs[MOST], pair;
+
+	(void)state;
+	assert_non_null(some);
+	for (size_t n = 0; n <= MOST; n++) {
+		memcpy(some, noise, (MOST + 1) * ERIS_SMALL);
+		block_seal_leaves(some, n, ERIS_SMALL, noise, pairs);
+		for (size_t i = 0; i < n; i++) {
+			memcpy(one, noise + i * ERIS_SMALL, ERIS_SMALL);
+			block_seal_leaves(one, 1, ERIS_SMALL, noise, &pair);
+			assert_memory_equal(some + i * ERIS_SMALL, one, ERIS_SMALL);
+			assert_memory_equal(&pairs[i], &pair, sizeof pair);
+		}
+		assert_memory_equal(some + n * ERIS_SMALL, noise + n * ERIS_SMALL, (MOST + 1 - n) * ERIS_SMALL);
+	}
+	free(some);
+}
+
 int
 main(void)
 {
@@ -644,6 +668,7 @@ main(void)
 		cmocka_unit_test(test_depth_first),
 		cmocka_unit_test(test_window),
 		cmocka_unit_test(test_repeats),
+		cmocka_unit_test(test_together),
 		cmocka_unit_test(test_bad_blocks),
 		cmocka_unit_test(test_two_keys),
 		cmocka_unit_test(test_limits),
