@@ -636,14 +636,14 @@ test_verify(void **state)
 static void
 test_together(void **state)
 {
-	enum { MOST = 9 };
-	uint8_t *some = malloc((MOST + 1) * ERIS_SMALL), one[ERIS_SMALL];
-	struct eris_pair pairs[MOST], pair;
+	enum { LEAVES = 9 };
+	uint8_t *some = malloc((LEAVES + 1) * ERIS_SMALL), one[ERIS_SMALL];
+	struct eris_pair pairs[LEAVES], pair;
 
 	(void)state;
 	assert_non_null(some);
-	for (size_t n = 0; n <= MOST; n++) {
-		memcpy(some, noise, (MOST + 1) * ERIS_SMALL);
+	for (size_t n = 0; n <= LEAVES; n++) {
+		memcpy(some, noise, (LEAVES + 1) * ERIS_SMALL);
 		block_seal_leaves(some, n, ERIS_SMALL, noise, pairs);
 		for (size_t i = 0; i < n; i++) {
 			memcpy(one, noise + i * ERIS_SMALL, ERIS_SMALL);
@@ -651,7 +651,7 @@ test_together(void **state)
 			assert_memory_equal(some + i * ERIS_SMALL, one, ERIS_SMALL);
 			assert_memory_equal(&pairs[i], &pair, sizeof pair);
 		}
-		assert_memory_equal(some + n * ERIS_SMALL, noise + n * ERIS_SMALL, (MOST + 1 - n) * ERIS_SMALL);
+		assert_memory_equal(some + n * ERIS_SMALL, noise + n * ERIS_SMALL, (LEAVES + 1 - n) * ERIS_SMALL);
 	}
 	free(some);
 }
