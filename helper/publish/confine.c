@@ -76,8 +76,8 @@ become(struct conf *conf, struct err *e)
 	if (p != NULL && p->pw_uid != 0 && make_state(conf, e) != 0)
 		return -1;
 	/* Nobody but root and the user may have laid a link there. */
-	if (lstat(conf->state, &way) != 0 || realpath(conf->state, real) == NULL || strlen(real) >= sizeof conf->state ||
-	    lstat(real, &st) != 0)
+	if (lstat(conf->state, &way) != 0 || realpath(conf->state, real) == NULL ||
+	    strlen(real) >= sizeof conf->state || lstat(real, &st) != 0)
 		memset(&st, 0, sizeof st);
 	uid = p != NULL ? p->pw_uid : st.st_uid;
 	gid = p != NULL ? p->pw_gid : st.st_gid;

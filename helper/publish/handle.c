@@ -94,7 +94,8 @@ nar(struct worker *w, struct MHD_Connection *c, const char *url, struct request 
 /* --- Pages -------------------------------------------------------------------------------------------- */
 
 static enum MHD_Result
-text(struct worker *w, struct MHD_Connection *c, const char *type, const char *cache, const char *data, size_t len)
+text(struct worker *w, struct MHD_Connection *c, const char *type, const char *cache, const char *data,
+    size_t len)
 {
 	struct MHD_Response *r;
 	uint64_t offset, length;

@@ -58,7 +58,8 @@ open_now(const struct shared *s)
 	uint64_t n = 0;
 
 	for (unsigned i = 0; i < POOL_MAX; i++)
-		n += __atomic_load_n(&s->workers[i].open, __ATOMIC_RELAXED);
+		for (unsigned b = 0; b < SHARED_BANKS; b++)
+			n += __atomic_load_n(&s->workers[i].open[b], __ATOMIC_RELAXED);
 	return n;
 }
 

@@ -11,7 +11,8 @@
 #define SCAN_DEPTH 8
 
 /* What is said when there are narinfos and not one nar. */
-#define SCAN_NO_NARS "none of the nars is where its narinfo says: is `cache' the very directory of `guix publish --cache'?"
+#define SCAN_NO_NARS "none of the nars is where its narinfo says: " \
+	"is `cache' the very directory of `guix publish --cache'?"
 
 struct scan {
 	struct catalog *catalog; /* writable */

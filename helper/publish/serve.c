@@ -42,8 +42,9 @@
 #define UNSENT (128 * 1024)
 /* Children at one time, those of older generations included. */
 #define CHILDREN 64
-/* Seconds before a child that died is started again. */
+/* Seconds before a child that died is started again, unless it had lived for as long as LIVED. */
 #define AGAIN 2
+#define LIVED 5
 
 /* What a child says with its exit status. */
 enum { EXIT_DAMAGED = 3, EXIT_MOVED = 4 };
@@ -55,6 +56,8 @@ static const char *const role_names[ROLES] = { "web", "index", "IPFS", "upstream
 struct child {
 	pid_t pid; /* 0: free */
 	enum role role;
+	unsigned bank; /* of a web server */
+	time_t since;
 };
 
 struct serve {
@@ -62,7 +65,7 @@ struct serve {
 	struct shared *shared;
 	int cache, wrong[2];   /* web, index */
 	int up_web[POOL_MAX], up_net[POOL_MAX]; /* of the newest generation: web threads, upstream */
-	unsigned ups;
+	unsigned ups, bank;    /* BANK: of the newest web server */
 	int sockets[CONF_LISTEN];
 	unsigned nsockets;
 	struct child children[CHILDREN];
@@ -232,7 +235,7 @@ run_web(struct serve *s, const char *index, struct err *e)
 {
 	const struct web_options o = { &s->o->conf, s->shared, s->cache, index, s->wrong[0],
 	    s->ups > 0 ? s->up_web : NULL, s->sockets,
-	    s->nsockets, &stop };
+	    s->nsockets, &stop, s->bank };
 
 	close(s->wrong[1]);
 	close_all(s->up_net, s->ups);
@@ -346,8 +349,10 @@ start(struct serve *s, enum role role)
 	s->start_at[role] = 0;
 	if ((role == ROLE_NET && s->o->conf.ipfses == 0) || (role == ROLE_UP && s->ups == 0))
 		return;
-	if (role == ROLE_WEB)
+	if (role == ROLE_WEB) {
 		open_ups(s);
+		s->bank = (s->bank + 1) % SHARED_BANKS;
+	}
 	while (i < CHILDREN && s->children[i].pid != 0)
 		i++;
 	fflush(NULL);
@@ -359,7 +364,7 @@ start(struct serve *s, enum role role)
 		s->start_at[role] = time(NULL) + AGAIN;
 		return;
 	}
-	s->children[i] = (struct child){ pid, role };
+	s->children[i] = (struct child){ pid, role, s->bank, time(NULL) };
 	s->current[role] = pid;
 	if (role != ROLE_WEB)
 		return;
@@ -417,6 +422,9 @@ reap(struct serve *s)
 			if (c->pid != pid)
 				continue;
 			c->pid = 0;
+			/* It may have been killed with connections open. */
+			for (unsigned w = 0; w < POOL_MAX && c->role == ROLE_WEB; w++)
+				s->shared->workers[w].open[c->bank] = 0;
 			if (s->current[c->role] != pid)
 				continue;
 			s->current[c->role] = 0;
@@ -427,7 +435,7 @@ reap(struct serve *s)
 				    role_names[c->role], WTERMSIG(status),
 				    WTERMSIG(status) == SIGSYS ?
 				    " (a system call that its policy does not list)" : "");
-			s->start_at[c->role] = time(NULL) + AGAIN;
+			s->start_at[c->role] = time(NULL) + (time(NULL) - c->since < LIVED ? AGAIN : 0);
 			if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_DAMAGED)
 				renew_index(s);
 			if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_MOVED)

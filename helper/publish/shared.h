@@ -21,10 +21,13 @@ enum shared_counter {
 	COUNTERS
 };
 
+/* Web servers at one time that count their connections apart from each other. */
+#define SHARED_BANKS 4
+
 /* Written by one thread, read by others; of its own cache lines. */
 struct shared_worker {
 	uint64_t count[COUNTERS];
-	uint64_t open;              /* connections now */
+	uint64_t open[SHARED_BANKS]; /* connections now: an old web server still has some when the new one begins */
 } __attribute__((aligned(128)));
 
 enum shared_again_state { AGAIN_FREE, AGAIN_QUEUED, AGAIN_RUNNING, AGAIN_DONE, AGAIN_FAILED, AGAIN_GONE };
@@ -34,7 +37,7 @@ struct shared_again {
 	uint32_t nar;
 	uint32_t state;             /* enum shared_again_state */
 	int64_t since;              /* CLOCK_REALTIME, seconds: of the last change of state */
-	int64_t hash;               /* of its item: a nar that is replaced gets another number, and a number another nar */
+	int64_t hash;               /* of its item: a nar that is replaced gets another number */
 	uint32_t tries;             /* how often it was not as indexed */
 };
 

@@ -58,7 +58,7 @@ on_connection(void *ctx, struct MHD_Connection *connection, void **socket_ctx,
 			n->next->link = n->link;
 		free(n);
 		*socket_ctx = NULL;
-		__atomic_store_n(&w->counts->open, w->counts->open - 1, __ATOMIC_RELAXED);
+		__atomic_store_n(&w->counts->open[w->o->bank], w->counts->open[w->o->bank] - 1, __ATOMIC_RELAXED);
 		doors_left(w->doors, w->number);
 		return;
 	}
@@ -75,7 +75,7 @@ on_connection(void *ctx, struct MHD_Connection *connection, void **socket_ctx,
 	w->conns = n;
 	*socket_ctx = n;
 	shared_add(w->counts, COUNT_CONNECTIONS, 1);
-	__atomic_store_n(&w->counts->open, w->counts->open + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&w->counts->open[w->o->bank], w->counts->open[w->o->bank] + 1, __ATOMIC_RELAXED);
 }
 
 static struct conn *
@@ -277,7 +277,7 @@ worker_new(struct web *web, unsigned i, struct err *e)
 	w->doors = web->doors;
 	w->number = i;
 	w->counts = &o->shared->workers[i];
-	w->counts->open = 0;
+	w->counts->open[w->o->bank] = 0;
 	w->limiter = web->limiter;
 	w->again = web->again;
 	w->now = milliseconds();

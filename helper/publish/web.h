@@ -19,6 +19,7 @@ struct web_options {
 	const int *sockets;           /* that listen; non-blocking */
 	unsigned nsockets;
 	const volatile sig_atomic_t *stop;
+	unsigned bank;                /* where it counts its connections */
 };
 
 /* web_run(o, ready, ctx, e): start the threads, call ready() (which locks the process up; -1 ends it), and

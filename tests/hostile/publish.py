@@ -1402,6 +1402,29 @@ def reload_and_leave(top, cache):
     assert got.split(b"\r\n\r\n", 1)[1] == cache.items[item]
     until(lambda: old not in s.children(), 10)
     assert s.urn(item)
+    # Idle connections of the old one, or of one that is killed, are not counted for ever, nor twice.
+    idle = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(50)]
+    until(lambda: 50 <= s.metric("connections") <= 55)
+    old = s.web()
+    s.process.send_signal(signal.SIGHUP)
+    until(lambda: s.web() != old)
+    until(lambda: s.metric("connections") <= 5)
+    for c in idle:
+        c.close()
+    idle = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(50)]
+    until(lambda: s.metric("connections") >= 50)
+    old = s.web()
+    os.kill(old, signal.SIGKILL)
+
+    def few():
+        try:
+            return s.web() != old and s.metric("connections") <= 5
+        except (OSError, ValueError, http.client.HTTPException):
+            return False     # a new one takes over
+
+    until(few)
+    for c in idle:
+        c.close()
     return s
 
 
