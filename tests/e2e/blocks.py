@@ -382,9 +382,9 @@ def bitswap(nars):
         record = audit_of(mark, p.path)
     size = os.path.getsize(p.file)
     note = f"{len(p.blocks)} blocks, {took:.0f} s, {mb(size / took)}/s, {mb(by_http)} in {len(asked)} requests by HTTP{counts(record)}"
-    # What is slowest is asked for twice (of 100 blocks 3), and what a daemon does not find in time: on a machine that
-    # is busy with other things that is more.
-    assert by_http < size * .3 and all(r[2] != 200 for r in asked), note
+    # What is slowest is asked for twice (of 100 blocks 3), and what a daemon does not find in time: seen were 4 %, and a
+    # third on a machine with much else to do.
+    assert by_http < size * .6 and all(r[2] != 200 for r in asked), note
     assert nars or not by_http
     return note
 
