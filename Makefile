@@ -64,7 +64,7 @@ RESOLVE := $(filter-out %/main.c,$(wildcard helper/resolve/*.c))
 ERIS_CODEC := $(patsubst %,helper/eris/%.c,access base32 blake2b4 block decode encode pool urn)
 ERIS := $(filter-out %/main.c,$(wildcard helper/eris/*.c))
 IPFS := $(wildcard helper/ipfs/*.c)
-PUBLISH := $(filter-out %/main.c,$(wildcard helper/publish/*.c)) helper/eris/address.c helper/eris/request.c helper/eris/store.c $(ERIS_CODEC) $(IPFS)
+PUBLISH := $(filter-out %/main.c,$(wildcard helper/publish/*.c)) helper/eris/address.c helper/eris/part.c helper/eris/request.c helper/eris/store.c $(ERIS_CODEC) $(IPFS)
 # Small parts of the broker that the command line uses, too: its configuration, its way to give up rights.
 CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/crypto.c broker/drop.c broker/file.c \
 	broker/storepath.c broker/nixbase32.c

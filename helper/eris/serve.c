@@ -22,6 +22,7 @@
 #include "policy/landlock.h"
 #include "helper/eris/address.h"
 #include "helper/eris/block.h"
+#include "helper/eris/part.h"
 #include "helper/eris/request.h"
 #include "helper/eris/serve.h"
 #include "helper/eris/store.h"
@@ -76,55 +77,6 @@ say(struct MHD_Connection *c, unsigned status, const char *text)
 	return answer(c, status, r);
 }
 
-/* A part of SIZE bytes as the Range header asks for it; which part is *OFFSET and *LENGTH, the status is
- * returned. */
-static unsigned
-choose_part(struct MHD_Connection *c, uint64_t size, const char *tag, uint64_t *offset, uint64_t *length)
-{
-	const char *range = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_RANGE);
-	const char *only = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_IF_RANGE);
-
-	if (only != NULL && strcmp(only, tag) != 0)
-		range = NULL;
-	switch (request_range(range, size, offset, length)) {
-	case REQUEST_WHOLE:
-		return MHD_HTTP_OK;
-	case REQUEST_PART:
-		return MHD_HTTP_PARTIAL_CONTENT;
-	case REQUEST_UNSATISFIABLE:
-		break;
-	}
-	return MHD_HTTP_RANGE_NOT_SATISFIABLE;
-}
-
-static void
-describe(struct MHD_Response *r, unsigned status, const char *type, const char *tag, uint64_t offset,
-    uint64_t length, uint64_t size)
-{
-	char text[80];
-
-	MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCEPT_RANGES, "bytes");
-	MHD_add_response_header(r, MHD_HTTP_HEADER_ETAG, tag);
-	if (status != MHD_HTTP_PARTIAL_CONTENT)
-		return;
-	snprintf(text, sizeof(text), "bytes %llu-%llu/%llu", (unsigned long long)offset,
-	    (unsigned long long)(offset + length - 1), (unsigned long long)size);
-	MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_RANGE, text);
-}
-
-static enum MHD_Result
-say_unsatisfiable(struct MHD_Connection *c, uint64_t size)
-{
-	struct MHD_Response *r = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-	char text[40];
-
-	snprintf(text, sizeof(text), "bytes */%llu", (unsigned long long)size);
-	if (r != NULL)
-		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_RANGE, text);
-	return answer(c, MHD_HTTP_RANGE_NOT_SATISFIABLE, r);
-}
-
 /* --- Blocks --------------------------------------------------------------------------------------------- */
 
 static enum MHD_Result
@@ -162,15 +114,12 @@ send_block(struct server *s, struct MHD_Connection *c)
 		return say(c, MHD_HTTP_NOT_FOUND, "The block is damaged.\n");
 	}
 	strcat(tag, "\"");
-	status = choose_part(c, len, tag, &offset, &length);
+	status = part_choose(c, len, tag, &offset, &length);
 	if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE)
-		return say_unsatisfiable(c, len);
+		return answer(c, status, part_none(len));
 	r = MHD_create_response_from_buffer((size_t)length, s->block + offset, MHD_RESPMEM_MUST_COPY);
-	if (r != NULL) {
-		describe(r, status, OCTETS, tag, offset, length, len);
-		MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL,
-		    "public, max-age=31536000, immutable");
-	}
+	if (r != NULL)
+		part_describe(r, status, OCTETS, tag, "public, max-age=31536000, immutable", offset, length, len);
 	return answer(c, status, r);
 }
 
@@ -204,16 +153,16 @@ send_file(struct server *s, struct MHD_Connection *c, const char *path)
 	size = (uint64_t)st.st_size;
 	snprintf(tag, sizeof(tag), "\"%llx-%llx-%lx\"", (unsigned long long)size,
 	    (unsigned long long)st.st_mtim.tv_sec, (unsigned long)st.st_mtim.tv_nsec);
-	status = choose_part(c, size, tag, &offset, &length);
+	status = part_choose(c, size, tag, &offset, &length);
 	if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
 		close(fd);
-		return say_unsatisfiable(c, size);
+		return answer(c, status, part_none(size));
 	}
 	r = MHD_create_response_from_fd_at_offset64(length, fd, offset);
 	if (r == NULL)
 		close(fd);
 	else
-		describe(r, status, type_of(path), tag, offset, length, size);
+		part_describe(r, status, type_of(path), tag, NULL, offset, length, size);
 	return answer(c, status, r);
 }
 

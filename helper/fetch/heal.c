@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "helper/common/logline.h"
 #include "helper/fetch/blockconf.h"
@@ -583,18 +582,6 @@ on_done(void *owner, CURLcode result)
 	land(l, 1);
 }
 
-static int
-draw_boundary(char text[RPC_BOUNDARY + 1])
-{
-	uint8_t bytes[RPC_BOUNDARY / 2];
-
-	if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-		return -1;
-	for (size_t i = 0; i < sizeof bytes; i++)
-		(void)snprintf(text + 2 * i, 3, "%02x", bytes[i]);
-	return 0;
-}
-
 /* START_PUT and START_PROOF: send, or wait on for an address. */
 static void
 start(struct flight *l)
@@ -638,7 +625,7 @@ launch(struct heal *h, struct flight *l, size_t source)
 
 	if ((l->transfer.easy == NULL &&
 	    transfer_init(&l->transfer, h->fetch, TRANSFER_BLOCK, &calls, l, &e) != 0) ||
-	    draw_boundary(boundary) != 0 || put_begin(&l->batch, way, boundary, queue_at(h, 0)->ref, &e) != 0) {
+	    put_boundary(boundary) != 0 || put_begin(&l->batch, way, boundary, queue_at(h, 0)->ref, &e) != 0) {
 		h->paused[source] = h->fetch->now + PAUSE_MS;
 		return;
 	}

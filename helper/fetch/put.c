@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch, heal): blocks as the body of one request, and what the answer means. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "helper/fetch/put.h"
 #include "helper/ipfs/car.h"
@@ -23,6 +25,18 @@ put_choose(const struct put_known *k, size_t waiting, unsigned *most)
 		return PUT_FORM;
 	*most = 1;
 	return PUT_ONE;
+}
+
+int
+put_boundary(char text[RPC_BOUNDARY + 1])
+{
+	uint8_t bytes[RPC_BOUNDARY / 2];
+
+	if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+		return -1;
+	for (size_t i = 0; i < sizeof bytes; i++)
+		(void)snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+	return 0;
 }
 
 static void

@@ -46,7 +46,9 @@ struct put_batch {
  * request. */
 enum put_way put_choose(const struct put_known *k, size_t waiting, unsigned *most);
 
-/* put_begin(b, way, boundary, first, e): an empty batch; BOUNDARY: RPC_BOUNDARY random hex digits; FIRST:
+/* put_boundary(text): what stands between the parts of a form: new random hex digits.  0, or -1 with errno. */
+int put_boundary(char text[RPC_BOUNDARY + 1]);
+/* put_begin(b, way, boundary, first, e): an empty batch; BOUNDARY: of put_boundary(); FIRST:
  * the reference that a CAR names as its root.  The body is allocated, and used again if it is there.
  * put_free() gives it back. */
 int put_begin(struct put_batch *b, enum put_way way, const char *boundary, const uint8_t first[ERIS_REF],

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "helper/eris/block.h"
 #include "helper/eris/encode.h"
@@ -137,18 +136,6 @@ left(const struct mend *m)
 
 /* --- Putting ----------------------------------------------------------------------------------------- */
 
-static int
-draw_boundary(char text[RPC_BOUNDARY + 1])
-{
-	uint8_t bytes[RPC_BOUNDARY / 2];
-
-	if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-		return -1;
-	for (size_t i = 0; i < sizeof bytes; i++)
-		(void)snprintf(text + 2 * i, 3, "%02x", bytes[i]);
-	return 0;
-}
-
 /* Keep those of the first COUNT waiting blocks that are not stored. */
 static void
 put_again(struct mend *m, unsigned count)
@@ -194,7 +181,7 @@ flush(struct mend *m)
 
 		count = m->waiting < most ? m->waiting : most;
 		m->away = 1;
-		if (draw_boundary(boundary) != 0 || put_begin(&m->batch, way, boundary, m->refs[0], &e) != 0)
+		if (put_boundary(boundary) != 0 || put_begin(&m->batch, way, boundary, m->refs[0], &e) != 0)
 			break;
 		for (unsigned i = 0; i < count; i++)
 			put_add(&m->batch, m->refs[i], m->blocks[i], m->cap.block_size);

@@ -9,6 +9,7 @@
 #include "helper/eris/block.h"
 #include "helper/eris/request.h"
 #include "helper/eris/urn.h"
+#include "helper/eris/part.h"
 #include "helper/publish/worker.h"
 
 /* A block never changes. */
@@ -67,7 +68,7 @@ present(struct worker *w, struct MHD_Connection *c, const struct place_job *job,
 	struct MHD_Response *r;
 
 	format_tag(tag, job->ref);
-	*status = reply_part(c, ERIS_LARGE, tag, &offset, &length);
+	*status = part_choose(c, ERIS_LARGE, tag, &offset, &length);
 	if (*status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
 		r = text_response("");
 		if (r != NULL)
@@ -76,7 +77,7 @@ present(struct worker *w, struct MHD_Connection *c, const struct place_job *job,
 	}
 	r = MHD_create_response_from_buffer((size_t)length, data + offset, MHD_RESPMEM_MUST_COPY);
 	if (r != NULL)
-		reply_describe(r, *status, "application/octet-stream", tag, FOREVER, offset, length,
+		part_describe(r, *status, "application/octet-stream", tag, FOREVER, offset, length,
 		    ERIS_LARGE);
 	reply_size(c, length);
 	shared_add(w->counts, COUNT_BLOCK, 1);
@@ -94,7 +95,7 @@ send_manifest(struct worker *w, struct MHD_Connection *c, const struct place_job
 	unsigned status;
 
 	format_tag(tag, job->ref);
-	status = reply_part(c, job->len, tag, &offset, &length);
+	status = part_choose(c, job->len, tag, &offset, &length);
 	if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
 		free(job->manifest);
 		return reply_unsatisfiable(c, job->len);
@@ -102,7 +103,7 @@ send_manifest(struct worker *w, struct MHD_Connection *c, const struct place_job
 	r = MHD_create_response_from_buffer((size_t)length, job->manifest + offset, MHD_RESPMEM_MUST_COPY);
 	free(job->manifest);
 	if (r != NULL)
-		reply_describe(r, status, "application/vnd.ipld.dag-cbor", tag, FOREVER, offset, length, job->len);
+		part_describe(r, status, "application/vnd.ipld.dag-cbor", tag, FOREVER, offset, length, job->len);
 	reply_size(c, length);
 	shared_add(w->counts, COUNT_BLOCK, 1);
 	shared_add(w->counts, COUNT_BLOCK_BYTES, length);

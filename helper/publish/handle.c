@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "helper/eris/part.h"
 #include "helper/publish/files.h"
 #include "helper/publish/info.h"
 #include "helper/publish/page.h"
@@ -35,7 +36,7 @@ send_nar(struct worker *w, struct MHD_Connection *c, int fd, const struct stat *
 		close(fd);
 		return reply_not_modified(w, c, tag, reply_age(age, w->o->conf->ttl));
 	}
-	status = reply_part(c, size, tag, &offset, &length);
+	status = part_choose(c, size, tag, &offset, &length);
 	if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
 		close(fd);
 		return reply_unsatisfiable(c, size);
@@ -44,7 +45,7 @@ send_nar(struct worker *w, struct MHD_Connection *c, int fd, const struct stat *
 	if (r == NULL)
 		close(fd);
 	else {
-		reply_describe(r, status, "application/octet-stream", tag, reply_age(age, w->o->conf->ttl),
+		part_describe(r, status, "application/octet-stream", tag, reply_age(age, w->o->conf->ttl),
 		    offset, length,
 		    size);
 		MHD_add_response_header(r, MHD_HTTP_HEADER_LAST_MODIFIED, date);
@@ -109,7 +110,7 @@ text(struct worker *w, struct MHD_Connection *c, const char *type, const char *c
 	reply_tag(tag, data, len);
 	if (reply_has_it(c, tag, NULL))
 		return reply_not_modified(w, c, tag, cache);
-	status = reply_part(c, len, tag, &offset, &length);
+	status = part_choose(c, len, tag, &offset, &length);
 	if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE)
 		return reply_unsatisfiable(c, len);
 	body.in += offset;
@@ -117,7 +118,7 @@ text(struct worker *w, struct MHD_Connection *c, const char *type, const char *c
 	reply_size(c, length);
 	shared_add(w->counts, COUNT_OTHER, 1);
 	if (r != NULL) {
-		reply_describe(r, status, type, tag, cache, offset, length, len);
+		part_describe(r, status, type, tag, cache, offset, length, len);
 		MHD_add_response_header(r, "Content-Security-Policy",
 		    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
 		MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");

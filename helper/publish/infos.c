@@ -6,6 +6,7 @@
 
 #include "helper/eris/urn.h"
 #include "helper/ipfs/manifest.h"
+#include "helper/eris/part.h"
 #include "helper/publish/files.h"
 #include "helper/publish/info.h"
 #include "helper/publish/worker.h"
@@ -136,7 +137,7 @@ keep(struct worker *w, struct kept_info *k, const char *part)
 		if (k->response == NULL)
 			free(out);
 		else {
-			reply_describe(k->response, MHD_HTTP_OK, NARINFO, k->tag, age_of(w, f->unfinished,
+			part_describe(k->response, MHD_HTTP_OK, NARINFO, k->tag, age_of(w, f->unfinished,
 			    age), 0, n, n);
 			MHD_add_response_header(k->response, MHD_HTTP_HEADER_LAST_MODIFIED, k->date);
 			k->hash = catalog_hash(part);
@@ -161,7 +162,7 @@ send_part(struct worker *w, struct MHD_Connection *c, const char *part, const ch
 	size_t n = out == NULL ? 0 : info_add(out, &f->info, f->text, f->len, f->lines);
 	struct MHD_Response *r = NULL;
 	uint64_t offset, length;
-	unsigned status = out == NULL ? MHD_HTTP_NOT_FOUND : reply_part(c, n, tag, &offset, &length);
+	unsigned status = out == NULL ? MHD_HTTP_NOT_FOUND : part_choose(c, n, tag, &offset, &length);
 	enum MHD_Result rc;
 
 	if (status == MHD_HTTP_NOT_FOUND)
@@ -171,7 +172,7 @@ send_part(struct worker *w, struct MHD_Connection *c, const char *part, const ch
 	else {
 		r = MHD_create_response_from_buffer((size_t)length, out + offset, MHD_RESPMEM_MUST_COPY);
 		if (r != NULL)
-			reply_describe(r, status, NARINFO, tag, NULL, offset, length, n);
+			part_describe(r, status, NARINFO, tag, NULL, offset, length, n);
 		rc = reply_send(c, status, r);
 	}
 	free(out);
@@ -229,7 +230,7 @@ infos_eris(struct worker *w, struct MHD_Connection *c, const char *part)
 		rc = absent(w, c);
 	else {
 		reply_tag(tag, out, n);
-		status = reply_part(c, n, tag, &offset, &length);
+		status = part_choose(c, n, tag, &offset, &length);
 		if (reply_has_it(c, tag, NULL))
 			rc = reply_not_modified(w, c, tag, NULL);
 		else if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE)
@@ -240,7 +241,7 @@ infos_eris(struct worker *w, struct MHD_Connection *c, const char *part)
 			r = MHD_create_response_from_buffer((size_t)length, out + offset,
 			    MHD_RESPMEM_MUST_COPY);
 			if (r != NULL)
-				reply_describe(r, status, "text/plain; charset=utf-8", tag, NULL, offset,
+				part_describe(r, status, "text/plain; charset=utf-8", tag, NULL, offset,
 				    length, n);
 			rc = reply_send(c, status, r);
 		}

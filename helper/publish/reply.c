@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "helper/eris/request.h"
+#include "helper/eris/part.h"
 #include "helper/publish/worker.h"
 
 static struct conn *
@@ -117,53 +117,10 @@ reply_not_modified(struct worker *w, struct MHD_Connection *c, const char *tag, 
 	return reply_send(c, MHD_HTTP_NOT_MODIFIED, r);
 }
 
-unsigned
-reply_part(struct MHD_Connection *c, uint64_t size, const char *tag, uint64_t *offset, uint64_t *length)
-{
-	const char *range = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_RANGE);
-	const char *only = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_IF_RANGE);
-
-	if (only != NULL && strcmp(only, tag) != 0)
-		range = NULL;
-	switch (request_range(range, size, offset, length)) {
-	case REQUEST_WHOLE:
-		return MHD_HTTP_OK;
-	case REQUEST_PART:
-		return MHD_HTTP_PARTIAL_CONTENT;
-	case REQUEST_UNSATISFIABLE:
-		break;
-	}
-	return MHD_HTTP_RANGE_NOT_SATISFIABLE;
-}
-
 enum MHD_Result
 reply_unsatisfiable(struct MHD_Connection *c, uint64_t size)
 {
-	struct MHD_Response *r = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-	char text[40];
-
-	snprintf(text, sizeof text, "bytes */%llu", (unsigned long long)size);
-	if (r != NULL)
-		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_RANGE, text);
-	return reply_send(c, MHD_HTTP_RANGE_NOT_SATISFIABLE, r);
-}
-
-void
-reply_describe(struct MHD_Response *r, unsigned status, const char *type, const char *tag, const char *cache,
-    uint64_t offset, uint64_t length, uint64_t size)
-{
-	char text[80];
-
-	MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCEPT_RANGES, "bytes");
-	MHD_add_response_header(r, MHD_HTTP_HEADER_ETAG, tag);
-	if (cache != NULL)
-		MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, cache);
-	if (status != MHD_HTTP_PARTIAL_CONTENT)
-		return;
-	snprintf(text, sizeof text, "bytes %llu-%llu/%llu", (unsigned long long)offset,
-	    (unsigned long long)(offset + length - 1), (unsigned long long)size);
-	MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_RANGE, text);
+	return reply_send(c, MHD_HTTP_RANGE_NOT_SATISFIABLE, part_none(size));
 }
 
 const char *

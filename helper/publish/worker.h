@@ -109,14 +109,8 @@ enum MHD_Result reply_say(struct MHD_Connection *c, unsigned status, const char 
 int reply_has_it(struct MHD_Connection *c, const char *tag, const char *date);
 enum MHD_Result reply_not_modified(struct worker *w, struct MHD_Connection *c, const char *tag,
     const char *cache);
-/* What of SIZE bytes is asked for: a status (200, 206, 416). */
-unsigned reply_part(struct MHD_Connection *c, uint64_t size, const char *tag, uint64_t *offset,
-    uint64_t *length);
+/* 416. */
 enum MHD_Result reply_unsatisfiable(struct MHD_Connection *c, uint64_t size);
-/* Content-Type, ETag, ranges, Cache-Control (CACHE may be NULL). */
-void reply_describe(struct MHD_Response *r, unsigned status, const char *type, const char *tag,
-    const char *cache,
-    uint64_t offset, uint64_t length, uint64_t size);
 /* "max-age=SECONDS", or NULL for 0. */
 const char *reply_age(char text[40], unsigned seconds);
 /* The entity tag of a text. */
