@@ -87,10 +87,4 @@ uint64_t blocks_deadline(const struct blocks *b);
 /* blocks_why(b): after BLOCKS_STUCK and BLOCKS_BROKEN; never NULL. */
 const char *blocks_why(const struct blocks *b);
 
-/* blocks_where(b, text, size): for the progress line: where blocks come from, by the last seconds: the kinds that bring a
- * twentieth at least, and who of all brings most; so that one block from elsewhere is no news.
- * blocks_summary(b, text, size): "ipfs 9001, range 154": how many blocks came from where. */
-void blocks_where(struct blocks *b, char *text, size_t size);
-void blocks_summary(const struct blocks *b, char *text, size_t size);
-
 #endif

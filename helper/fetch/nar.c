@@ -13,6 +13,7 @@
 #include "helper/eris/urn.h"
 #include "helper/fetch/blockconf.h"
 #include "helper/fetch/blocks.h"
+#include "helper/fetch/blockwhere.h"
 #include "helper/fetch/heal.h"
 #include "helper/fetch/index.h"
 #include "helper/fetch/nar.h"
@@ -181,7 +182,7 @@ static void
 leave_blocks(struct order *o)
 {
 	if (o->blocks != NULL)
-		blocks_summary(o->blocks, o->summary, sizeof o->summary);
+		blockwhere_summary(o->blocks, o->summary, sizeof o->summary);
 	blocks_free(o->blocks);
 	o->blocks = NULL;
 	o->drop_blocks = 0;
@@ -1193,7 +1194,7 @@ report(struct order *o)
 	o->progress_ms = o->fetch->now;
 	o->progress_bytes = o->got;
 	if (o->phase == ASSEMBLING)
-		blocks_where(o->blocks, source, sizeof source);
+		blockwhere_text(o->blocks, source, sizeof source);
 	else if (o->transfer.url.host[0] == '\0')
 		return; /* the last of the blocks: where they came from was said */
 	else
