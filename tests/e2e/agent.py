@@ -153,7 +153,9 @@ class Report:
             self.skip(name, e)
         except Exception as e:
             self.failed += 1
-            frames = [f for f in traceback.extract_tb(e.__traceback__) if f.filename != __file__]
+            kit = os.path.dirname(os.path.abspath(__file__))
+            frames = [f for f in traceback.extract_tb(e.__traceback__)
+                      if f.filename != __file__ and f.filename.startswith(kit)]
             kind = "" if isinstance(e, (AssertionError, Gone)) else f"{type(e).__name__}: "
             text = " ".join(str(e or "assertion").split())
             print(f"not ok {name}: {kind}{text if len(text) < 600 else text[:200] + ' ... ' + text[-380:]} "

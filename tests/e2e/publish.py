@@ -539,10 +539,11 @@ def plain_cases():
             ("blocks-only", blocks_only), ("baked-now", baked_now), ("url-only", url_only), ("page", page))
 
 def ipfs_cases(kind):
-    only_kubo = (("full-repository", full_repository),) if kind == "kubo" else ()
+    # js-ipfs that was killed in the middle of an import does not answer refs/local and pin/ls any more.
+    only_kubo = (("daemon-dies", daemon_dies), ("full-repository", full_repository)) if kind == "kubo" else ()
     return (("push", push), ("healed", healed), ("again-by-hand", again_by_hand), ("again-by-client", again_by_client),
             ("two-daemons", two_daemons), ("restored-in-both", restored_in_both), ("push-killed", push_killed),
-            ("daemon-dies", daemon_dies), *only_kubo, ("page", page))
+            *only_kubo, ("page", page))
 
 def run_kind(kind, report):
     global PAIR
