@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "helper/publish/client.h"
 #include "helper/publish/info.h"
 #include "helper/publish/mirror.h"
 
@@ -138,19 +139,12 @@ begin_nar(struct mirror *m, struct item *i, struct nar *r)
 	r->size = 0;
 	r->failed = 0;
 	r->expected = g->file_size;
-	curl_easy_setopt(c, CURLOPT_URL, url);
-	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http");
-	curl_easy_setopt(c, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(c, CURLOPT_PROXY, "");
-	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+	client_set(c, url, m->resolve);
 	curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L);
-	curl_easy_setopt(c, CURLOPT_USERAGENT, "narlock-publish/" NARLOCK_VERSION);
 	curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
 	curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, MIRROR_STALL);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(c, CURLOPT_WRITEDATA, r);
-	if (m->resolve != NULL)
-		curl_easy_setopt(c, CURLOPT_RESOLVE, m->resolve);
 	r->easy = c;
 	r->item = i;
 	i->nar = r;

@@ -13,6 +13,7 @@
 
 #include "helper/ipfs/manifest.h"
 #include "helper/ipfs/rpc.h"
+#include "helper/publish/client.h"
 #include "helper/publish/dial.h"
 #include "helper/publish/feed.h"
 #include "helper/publish/info.h"
@@ -20,7 +21,6 @@
 #include "helper/publish/tool.h"
 
 #define RECORD "push.sqlite"
-#define AGENT "narlock-publish/" NARLOCK_VERSION
 /* A daemon that neither takes nor gives a byte for so many seconds has failed. */
 #define STALL 300L
 #define CONNECT 10L
@@ -195,12 +195,7 @@ set_up(struct push *p, const struct daemon *d, const char *url, struct curl_slis
 	curl_easy_reset(c);
 	p->len = 0;
 	p->answer[0] = p->error[0] = '\0';
-	curl_easy_setopt(c, CURLOPT_URL, url);
-	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http");
-	curl_easy_setopt(c, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(c, CURLOPT_PROXY, "");
-	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(c, CURLOPT_USERAGENT, AGENT);
+	client_set(c, url, d->resolve);
 	curl_easy_setopt(c, CURLOPT_POST, 1L);
 	curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT);
@@ -213,8 +208,6 @@ set_up(struct push *p, const struct daemon *d, const char *url, struct curl_slis
 	curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
 	curl_easy_setopt(c, CURLOPT_XFERINFODATA, p);
 	curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
-	if (d->resolve != NULL)
-		curl_easy_setopt(c, CURLOPT_RESOLVE, d->resolve);
 	if (d->source.socket[0] != '\0')
 		curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, d->source.socket);
 }

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "helper/eris/pool.h"
+#include "helper/publish/client.h"
 #include "helper/publish/dial.h"
 #include "helper/publish/mirror.h"
 #include "helper/publish/upstream.h"
@@ -95,20 +96,13 @@ ask(struct upstream *u, int socket, const struct upstream_question *m)
 		return;
 	}
 	snprintf(url, sizeof url, "%s/%.32s.narinfo", u->base, m->part);
-	curl_easy_setopt(c, CURLOPT_URL, url);
-	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http");
-	curl_easy_setopt(c, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(c, CURLOPT_PROXY, "");
-	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(c, CURLOPT_USERAGENT, "narlock-publish/" NARLOCK_VERSION);
+	client_set(c, url, u->resolve);
 	curl_easy_setopt(c, CURLOPT_TIMEOUT, (long)UPSTREAM_SECONDS);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(c, CURLOPT_WRITEDATA, q);
 	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(c, CURLOPT_HEADERDATA, q);
 	curl_easy_setopt(c, CURLOPT_PRIVATE, q);
-	if (u->resolve != NULL)
-		curl_easy_setopt(c, CURLOPT_RESOLVE, u->resolve);
 	q->easy = c;
 	u->busy++;
 	curl_multi_add_handle(u->multi, c);

@@ -4,7 +4,7 @@
 starts it).   blocks.py [--only WORD]... [--list]
 Two daemons of a kind (Kubo, js-ipfs) on loopback, A and B: narlock knows A, the blocks are in B and come to A by
 bitswap.  nginx, which is not ours either, has the nars."""
-import base64, concurrent.futures, ctypes, http.client, http.server, json, os, random, re, shutil, signal, socket, struct
+import base64, concurrent.futures, contextlib, ctypes, http.client, http.server, json, os, random, re, shutil, signal, socket, struct
 import subprocess, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
@@ -966,6 +966,21 @@ def run_kind(kind, report):
     finally:
         PAIR.stop()
 
+@contextlib.contextmanager
+def clean():
+    """An empty directory to work in; afterwards it is gone, as is the daemon, and narlock.conf is as it was"""
+    shutil.rmtree(WORK, ignore_errors=True)
+    os.makedirs(WORK)
+    with open(CONF) as f:
+        old = f.read()
+    try:
+        yield
+    finally:
+        with open(CONF, "w") as f:
+            f.write(old)
+        subprocess.run(["/bed/kit/e2e/daemon", "stop"], check=True)
+        shutil.rmtree(WORK, ignore_errors=True)
+
 def main():
     args = sys.argv[1:]
     if args == ["--list"]:
@@ -974,22 +989,13 @@ def main():
     only = [args[i + 1] for i in range(0, len(args), 2) if args[i] == "--only"]
     if len(only) * 2 != len(args):
         sys.exit(__doc__)
-    shutil.rmtree(WORK, ignore_errors=True)
-    os.makedirs(WORK)
     print(f"seed {SEED} (again: NARLOCK_E2E_SEED={SEED})", flush=True)
-    with open(CONF) as f:
-        old = f.read()
     report = Report(only)
-    try:
+    with clean():
         for name, (function, *arguments) in other_cases():
             report.run(f"blocks-{name}", function, *arguments)
         for kind in ("kubo", "js-ipfs"):
             run_kind(kind, report)
-    finally:
-        with open(CONF, "w") as f:
-            f.write(old)
-        subprocess.run(["/bed/kit/e2e/daemon", "stop"], check=True)
-        shutil.rmtree(WORK, ignore_errors=True)
     return report.close()
 
 if __name__ == "__main__":

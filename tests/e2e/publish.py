@@ -8,7 +8,7 @@ import base64, hashlib, http.client, json, os, re, shutil, signal, subprocess, s
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 import blocks, browser
-from blocks import CONF, KUBO, WORK, Answers, Node, Pair, audit_mark, audit_of, configure, counts, fetch, free_port, heal, wait_listening
+from blocks import KUBO, WORK, Answers, Node, Pair, audit_mark, audit_of, clean, configure, counts, fetch, free_port, heal, wait_listening
 from cases import ITEMS, PUBLISH, SEED, daemon, run
 from agent import Report, Skip
 
@@ -569,23 +569,14 @@ def main():
     only = [args[i + 1] for i in range(0, len(args), 2) if args[i] == "--only"]
     if len(only) * 2 != len(args):
         sys.exit(__doc__)
-    shutil.rmtree(WORK, ignore_errors=True)
-    os.makedirs(WORK)
-    with open(CONF) as f:
-        old = f.read()
     report = Report(only)
-    try:
+    with clean():
         if not report.wanted("publish-index"):
             run(*command("index"))  # the other cases begin with what it leaves
         for name, function in plain_cases():
             report.run(f"publish-{name}", function)
         for kind in ("kubo", "js-ipfs"):
             run_kind(kind, report)
-    finally:
-        with open(CONF, "w") as f:
-            f.write(old)
-        subprocess.run(["/bed/kit/e2e/daemon", "stop"], check=True)
-        shutil.rmtree(WORK, ignore_errors=True)
     return report.close()
 
 if __name__ == "__main__":

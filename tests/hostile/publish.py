@@ -911,6 +911,12 @@ class Daemon(threading.Thread):
         return 200, b"{}\n", None
 
 
+def nobody():
+    """An address at which nobody listens"""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return f"http://127.0.0.1:{s.getsockname()[1]}"
+
+
 def cid_text(cid):
     return "b" + base64.b32encode(cid).decode().rstrip("=").lower()
 
@@ -1027,9 +1033,7 @@ def again_replaced(top, cache):
 @case
 def bad_daemons(top, cache):
     items = [cache.add(n, 2_000_000) for n in range(1, 8)]
-    bad, dead = Daemon(), socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{dead.getsockname()[1]}"
-    dead.close()
+    bad, url = Daemon(), nobody()
     s = Server(top, cache, "--ipfs", bad.url, "--ipfs", url)
     for item, mood in zip(items, ("error", "trailer", "unpinned", "cuts", "deaf", "good")):
         bad.mood = mood
@@ -1092,9 +1096,7 @@ def push_and_forget(top, cache):
 def one_daemon_away(top, cache):
     """What one daemon does not take does not keep the other ones from getting it; what leaves the cache is unpinned soon."""
     items = [cache.add(n, 30_000) for n in range(1, 31)]
-    good, dead = Daemon(), socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{dead.getsockname()[1]}"
-    dead.close()
+    good, url = Daemon(), nobody()
     user = ["--user", USER] if os.geteuid() == 0 else []
     common = ["--config", "none", "--cache", cache.dir, "--state", top + "/state", "--ipfs", url, "--ipfs", good.url, *user]
     assert subprocess.run([PROGRAM, "index", *common], stdout=subprocess.DEVNULL).returncode == 0

@@ -196,16 +196,21 @@ def shut_at_once(machine):
     units.close()
 
 
-def mute(machine):
-    m = machine()
-    kept = []
-    units = Units(m, serve=lambda connection, kind: kept.append(connection))
-    configured(m, units)
+def gives_up(m):
+    """The broker does not wait for this fetcher for ever"""
     item, url = served(m)
     a = m.agent("substitute", url)
     a.write(f"substitute {item.path} {item.path}\n")
     check(until(40, lambda: "it did not seal itself in time" in a.log), f"the log: {a.log!r}")
     a.end()
+
+
+def mute(machine):
+    m = machine()
+    kept = []
+    units = Units(m, serve=lambda connection, kind: kept.append(connection))
+    configured(m, units)
+    gives_up(m)
     units.close()
 
 
@@ -217,11 +222,7 @@ def silent(machine):
     m.liar("fetch", "send 0003\n@02\nhang\n")
     units = Units(m)
     configured(m, units)
-    item, url = served(m)
-    a = m.agent("substitute", url)
-    a.write(f"substitute {item.path} {item.path}\n")
-    check(until(40, lambda: "it did not seal itself in time" in a.log), f"the log: {a.log!r}")
-    a.end()
+    gives_up(m)
     for p in units.processes:
         p.kill()
         p.wait()
