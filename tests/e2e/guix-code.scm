@@ -139,6 +139,19 @@
               (string-contains text "\"--pause\" \"77\"")
               (string-contains text "#:user \"narlock\""))))
 
+(let ((text (start-of os 'narlock-audit)))
+  (check "the audit log is verified and anchored every day"
+         (and (string-contains text "make-timer-constructor")
+              (string-contains text "(cron-string->calendar-event \"0 12 * * *\")")
+              (string-contains text (string-append "\"" output "/bin/narlock\" \"audit\" \"--anchor\"")))))
+(check "at other times where that is wanted"
+       (string-contains (start-of (operating-system-with-narlock (bare) (narlock-configuration (anchor "5 4 * * 1")))
+                                  'narlock-audit)
+                        "\"5 4 * * 1\""))
+(check "or never"
+       (not (any (lambda (s) (memq 'narlock-audit (shepherd-service-provision s)))
+                 (shepherd-services (operating-system-with-narlock (bare) (narlock-configuration (anchor #f)))))))
+
 (check "the whole system has a derivation"
        (string-suffix? "-system.drv" (derivation-file-name (run (operating-system-derivation os)))))
 
