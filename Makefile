@@ -31,14 +31,15 @@ say = $(if $(V),,@echo '  $(1) $@')
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-HOSTCC ?= $(CC)
 CLANG ?= clang
-PKG_CONFIG ?= pkg-config
+# The processor that is built for.  For another one than this machine's: make CC=aarch64-linux-gnu-gcc EMULATOR=qemu-aarch64-static
+TARGET_CPU := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+EMULATOR ?=
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 COMMON := -std=gnu11 -D_GNU_SOURCE $(WARNINGS) -I. -I$(B)/gen
 HARDEN := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fPIE \
-	$(if $(filter x86_64,$(shell uname -m)),-fcf-protection)
+	$(if $(filter x86_64,$(TARGET_CPU)),-fcf-protection) $(if $(filter aarch64,$(TARGET_CPU)),-mbranch-protection=standard)
 CFLAGS ?= -O2 -g
 LDFLAGS ?=
 LINK := -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed
@@ -74,7 +75,7 @@ PROGRAMS := broker guix fetch unpack resolve narlock narlock-eris narlock-heal n
 TRACED := fetch unpack resolve
 SRC_broker := broker/main.c $(BROKER) $(IPC) $(B)/gen/broker.bpf.c
 LIB_broker := -lgcrypt -lcap -pthread
-SRC_guix := helper/guix/main.c broker/conf.c broker/file.c ipc/err.c ipc/text.c
+SRC_guix := $(addprefix helper/guix/,main.c sha256.c) $(patsubst %,broker/%.c,audit conf file log) ipc/err.c ipc/text.c
 LIB_guix :=
 SRC_fetch := helper/fetch/main.c $(FETCH) $(IPFS) $(ERIS_CODEC) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
 LIB_fetch := -lcurl -lcrypto -lssl -lsodium
@@ -119,15 +120,16 @@ MAKEFLAGS += --no-builtin-rules
 
 # --- Policies -------------------------------------------------------------------------------------------------
 
+# Built for the target, and run there or in an emulator: numbers of calls and values of flags are not the same everywhere.
 $(B)/mkpolicy: policy/mkpolicy.c policy/constants.h
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(HOSTCC) $(COMMON) -O1 -g -o $@ $< -lseccomp
+	$(Q)$(CC) $(COMMON) -O1 -g -o $@ $< -lseccomp
 
 $(B)/gen/%.bpf.c $(B)/gen/%.trap.c $(B)/gen/%.text.c: policy/%.policy $(B)/mkpolicy
 	@mkdir -p $(@D)
 	$(call say,POLICY)
-	$(Q)$(B)/mkpolicy $< $(B)/gen/$*
+	$(Q)$(EMULATOR) $(B)/mkpolicy $< $(B)/gen/$*
 
 define facts_of # process, program, sources
 $(B)/gen/$(1).facts: policy/mkfacts policy/processes $(B)/bin/$(2)

@@ -14,6 +14,7 @@
 #include "broker/crypto.h"
 #include "broker/log.h"
 #include "ipc/layers.h"
+#include "ipc/text.h"
 
 /* Room that fields leave for the end of the record: two hashes and two numbers. */
 #define TAIL 256
@@ -218,7 +219,7 @@ void audit_end(struct audit *a, struct audit_line *l)
 	a->torn |= n > 0 && n != (ssize_t)l->len;
 	if (n == (ssize_t)l->len) {
 		crypto_sha256(hash, l->text, l->len - 1);
-		crypto_hex(a->last, hash, sizeof hash);
+		text_hex(a->last, hash, sizeof hash);
 		a->seq++;
 		if (joined)
 			(void)!pwrite(a->head, a->last, 64, 0);

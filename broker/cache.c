@@ -12,6 +12,7 @@
 #include "broker/file.h"
 #include "broker/storepath.h"
 #include "ipc/limits.h"
+#include "ipc/text.h"
 
 #define NAME_SIZE (17 + STOREPATH_HASH + 1)
 #define CLEAN_EVERY (5 * 86400)
@@ -40,7 +41,7 @@ static void make_name(char name[NAME_SIZE], struct head *head, const char *url, 
 	memcpy(head->magic, "narlock-narinfo1", sizeof head->magic);
 	crypto_sha256(head->url, url, strlen(url));
 	memcpy(head->hash_part, hash_part, STOREPATH_HASH);
-	crypto_hex(name, head->url, 8);
+	text_hex(name, head->url, 8);
 	name[16] = '-';
 	memcpy(name + 17, hash_part, STOREPATH_HASH);
 	name[17 + STOREPATH_HASH] = '\0';

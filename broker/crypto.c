@@ -22,17 +22,6 @@ void crypto_sha256(uint8_t out[32], const void *data, size_t len)
 	gcry_md_hash_buffer(GCRY_MD_SHA256, out, data, len);
 }
 
-void crypto_hex(char *out, const uint8_t *in, size_t len)
-{
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < len; i++) {
-		out[2 * i] = digits[in[i] >> 4];
-		out[2 * i + 1] = digits[in[i] & 15];
-	}
-	out[2 * len] = '\0';
-}
-
 char *crypto_canon(const char *text, size_t len, size_t *canon_len)
 {
 	gcry_sexp_t sexp = NULL;

@@ -34,7 +34,4 @@ bool canon_take(struct canon *c, const char *literal);
  * when there is none. */
 bool canon_atom(struct canon *c, const char **at, size_t *len);
 
-/* crypto_hex(out, in, len): 2 * LEN lower-case digits and a NUL. */
-void crypto_hex(char *out, const uint8_t *in, size_t len);
-
 #endif

@@ -8,6 +8,7 @@
 #include "broker/crypto.h"
 #include "broker/signature.h"
 #include "ipc/limits.h"
+#include "ipc/text.h"
 
 /* One value of 1..32 bytes. */
 static bool take_bytes(struct canon *c, uint8_t out[32], size_t *len)
@@ -151,7 +152,7 @@ int signature_verify(const struct narinfo *ni, const struct acl *acl, uint8_t ke
 	if (signature_parse(&sig, ni->signature.at, ni->signature.len, e) < 0)
 		return -1;
 	if (!acl_has(acl, sig.key_fpr)) {
-		crypto_hex(q, sig.q, 32);
+		text_hex(q, sig.q, 32);
 		return err_set(e, "signed by an unauthorised key, %s", q);
 	}
 	crypto_sha256(digest, ni->text, ni->signed_len);

@@ -316,7 +316,7 @@ static void record(struct broker *b, const struct job *j, const char *verdict)
 		audit_text(&l, "destination", j->dest);
 	if (j->found.auth.text != NULL) {
 		nixbase32_encode(hash, ni->nar_hash, 32);
-		crypto_hex(key, j->found.key, 32);
+		text_hex(key, j->found.key, 32);
 		audit_text(&l, "nar_hash", hash);
 		audit_number(&l, "nar_size", ni->nar_size);
 		audit_text(&l, "key", key);

@@ -455,13 +455,7 @@ auditchain_line(struct auditchain *c, const char *line, size_t len, int complete
 		return 0;
 	}
 	if (!read_parts(&p, l)) {
-		if (auditline_true(l, "unchained") &&
-		    auditline_is(auditline_text(l, "event"), "fallback-to-stock"))
-			say(c, AUDITCHAIN_NOTE, c->file, c->line,
-			    "the stock substituter was run, by the word of the wrapper (without a "
-			    "chain; syslog has it, too)");
-		else
-			say(c, AUDITCHAIN_CHANGED, c->file, c->line, "a record without a chain: inserted");
+		say(c, AUDITCHAIN_CHANGED, c->file, c->line, "a record without a chain: inserted");
 		return 0;
 	}
 	if (c->first[0] == '\0' && when.at != NULL)

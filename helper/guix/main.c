@@ -15,9 +15,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <syslog.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "broker/audit.h"
 #include "broker/conf.h"
 #include "ipc/paths.h"
 
@@ -112,24 +112,19 @@ static bool self_check_passes(int *status)
 	return WIFEXITED(*status) && (WEXITSTATUS(*status) == 0 || WEXITSTATUS(*status) == 1);
 }
 
-/* Every fallback has a record.  The broker may not even run, so it is written here: to the audit log (without
- * the chain, which needs libgcrypt; `narlock audit --verify' notes each) and to syslog, which has other owners. */
+/* Every fallback has a record.  The broker may not even run, so it is written here: to the audit log, in its chain, and to
+ * syslog, which has other owners. */
 static void audit_fallback(const struct conf *s, int status)
 {
-	int fd = s->audit_log[0] == '\0' ? -1 :
-	    open(s->audit_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0640);
-	time_t now = time(NULL);
-	char when[32] = "";
-	struct tm tm;
+	static struct audit audit;
+	static struct audit_line line;
+	char reason[64];
 
-	if (gmtime_r(&now, &tm) != NULL)
-		(void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S.000Z", &tm);
-	if (fd >= 0) {
-		dprintf(fd, "{\"time\":\"%s\",\"session\":\"%ld\",\"mode\":\"wrapper\",\"event\":\"fallback-to-stock\","
-		    "\"reason\":\"the self-check ended with wait status %u\",\"unchained\":true}\n", when, (long)getpid(),
-		    (unsigned)status & 0xffff);
-		close(fd);
-	}
+	(void)snprintf(reason, sizeof reason, "the self-check ended with wait status %u", (unsigned)status & 0xffff);
+	audit_open(&audit, s->audit_log, "wrapper", "");
+	audit_begin(&audit, &line, "fallback-to-stock");
+	audit_text(&line, "reason", reason);
+	audit_end(&audit, &line);
 	openlog("narlock", LOG_PID, LOG_AUTH);
 	syslog(LOG_ALERT, "fallback-to-stock: guix substitute runs without a sandbox (self-check: wait status %d)",
 	    status);

@@ -14,6 +14,7 @@
 #include "broker/audit.h"
 #include "broker/crypto.h"
 #include "ipc/layers.h"
+#include "ipc/text.h"
 #include "tests/unit/child.h"
 
 static char dir[64], path[80], head[88];
@@ -301,7 +302,7 @@ static char *line_hash(unsigned n, char hash[65])
 	memcpy(line, p, len);
 	line[len] = '\0';
 	crypto_sha256(digest, line, len);
-	crypto_hex(hash, digest, 32);
+	text_hex(hash, digest, 32);
 	return line;
 }
 

@@ -22,7 +22,8 @@ check() { # NAME EXPECTED ACTUAL
 mkdir -p "$work/libexec" "$work/etc/narlock" "$work/bin"
 conf=$work/etc/narlock/narlock.conf
 ${CC:-cc} -std=gnu11 -D_GNU_SOURCE -Wall -Werror -I. -DNARLOCK_LIBEXECDIR="\"$work/libexec\"" \
-	-DNARLOCK_SYSCONFDIR="\"$work/etc\"" -DNARLOCK_HELPER_USER='"nobody"' -o "$work/libexec/guix" helper/guix/main.c broker/conf.c broker/file.c ipc/err.c ipc/text.c || exit 1
+	-DNARLOCK_SYSCONFDIR="\"$work/etc\"" -DNARLOCK_HELPER_USER='"nobody"' -o "$work/libexec/guix" \
+	helper/guix/*.c broker/audit.c broker/conf.c broker/file.c broker/log.c ipc/err.c ipc/text.c || exit 1
 
 # Both pretenders say who they are, how they were called and which descriptors they hold.
 cat >"$work/say.c" <<'END'
@@ -121,15 +122,30 @@ check "fallback, self-check unsafe" \
 	"guix: [$wrapper] [substitute] [--query] MARK=a b=c fds 0 1 2 4" \
 	"$(SELF_CHECK=2 run "$wrapper" substitute --query 2>/dev/null)"
 check "and one line says so" 1 "$(SELF_CHECK=2 run "$wrapper" substitute 2>&1 >/dev/null | grep -c 'WITHOUT')"
-rm -f "$work/audit.log"
+rm -f "$work"/audit.log*
 SELF_CHECK=2 run "$wrapper" substitute >/dev/null 2>&1
-check "and a record" 1 "$(grep -c '"event":"fallback-to-stock","reason":"the self-check ended with wait status 512","unchained":true}$' \
+check "and a record" 1 "$(grep -c '"event":"fallback-to-stock","reason":"the self-check ended with wait status 512","seq":1,"prev":"","join":""}$' \
 	"$work/audit.log")"
 SELF_CHECK=0 run "$wrapper" substitute >/dev/null 2>&1
 check "none without" 1 "$(wc -l <"$work/audit.log")"
 mv "$work/libexec/broker" "$work/libexec/gone"
 check "fallback, no broker" "guix" "$(run "$wrapper" substitute 2>/dev/null | cut -d: -f1)"
 check "recorded, too" 2 "$(wc -l <"$work/audit.log")"
+run "$wrapper" substitute >/dev/null 2>&1
+check "these records are a chain" "2 of 2 follow" "$(python3 - "$work/audit.log" <<'END'
+import hashlib, json, sys
+lines = open(sys.argv[1], "rb").read().splitlines()
+good = sum(json.loads(b)["join"] == hashlib.sha256(a).hexdigest() for a, b in zip(lines, lines[1:]))
+print(good, "of", len(lines) - 1, "follow")
+END
+)"
+if [ -x "${B:-build}/bin/narlock" ]; then
+	"${B:-build}/bin/narlock" audit --verify "$work/audit.log" >/dev/null
+	check "which narlock audit finds complete" 0 $?
+	sed -i 2d "$work/audit.log"
+	"${B:-build}/bin/narlock" audit --verify "$work/audit.log" >"$work/out"
+	check "and where one was removed, says so" "2 1" "$? $(grep -c 'CHANGED.*the record that it follows is not there' "$work/out")"
+fi
 mv "$work/libexec/gone" "$work/libexec/broker"
 for value in none yes Stock 'stock please'; do
 	printf 'guix = %s\nfallback = %s\n' "$work/bin/guix" "$value" >"$conf"
@@ -141,6 +157,28 @@ check "no fallback by default" "broker" "$(SELF_CHECK=2 run "$wrapper" substitut
 mv "$work/libexec/broker" "$work/libexec/gone"
 "$wrapper" substitute >"$work/out" 2>/dev/null
 check "no broker, no fallback: fails" "127 0" "$? $(wc -c <"$work/out")"
+
+# What the chain is made with, around the sizes at which another block begins.
+cat >"$work/hash.c" <<'END'
+#include <stdio.h>
+#include "broker/crypto.h"
+int main(void)
+{
+	uint8_t in[200], out[32];
+
+	for (unsigned len = 0; len <= sizeof in; len++) {
+		for (unsigned i = 0; i < len; i++)
+			in[i] = (uint8_t)(i * 7 + len);
+		crypto_sha256(out, in, len);
+		fwrite(out, 1, sizeof out, stdout);
+	}
+	return 0;
+}
+END
+${CC:-cc} -std=gnu11 -D_GNU_SOURCE -I. -o "$work/hash" "$work/hash.c" helper/guix/sha256.c || exit 1
+check "SHA-256 of 0 to 200 bytes" True "$("$work/hash" | python3 -c 'import hashlib, sys
+print(sys.stdin.buffer.read() == b"".join(hashlib.sha256(bytes((i * 7 + n) % 256 for i in range(n))).digest() for n in range(201)))')"
+check "a library is not needed" "" "$(ldd "$wrapper" | grep -Ev 'linux-vdso|libc\.|ld-linux')"
 
 # As a build user.
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
