@@ -37,8 +37,10 @@
 #define X32_BIT 0x40000000u
 
 #if defined(__x86_64__)
+#define NATIVE "__x86_64__"
 #define NATIVE_AUDIT_ARCH AUDIT_ARCH_X86_64
 #elif defined(__aarch64__)
+#define NATIVE "__aarch64__"
 #define NATIVE_AUDIT_ARCH AUDIT_ARCH_AARCH64
 #else
 #error "no policies for this architecture yet"
@@ -94,6 +96,22 @@ static const char *const dangerous[] = {
 	"symlink", "tee", "tgkill", "tkill", "truncate", "umount2", "unlink", "unshare", "uselib",
 	"userfaultfd", "vfork", "vmsplice", NULL
 };
+
+/* Old calls that aarch64 does not have, and what its C library calls instead.  Looked at on every
+ * architecture: whoever has only the old one is killed there. */
+static const struct {
+	const char *old, *now;
+} replaced[] = { { "access", "faccessat" }, { "alarm", "setitimer" }, { "chmod", "fchmodat" },
+	{ "chown", "fchownat" }, { "creat", "openat" }, { "dup2", "dup3" },
+	{ "epoll_create", "epoll_create1" }, { "epoll_wait", "epoll_pwait" }, { "eventfd", "eventfd2" },
+	{ "fork", "clone" }, { "futimesat", "utimensat" }, { "getdents", "getdents64" },
+	{ "inotify_init", "inotify_init1" }, { "lchown", "fchownat" }, { "link", "linkat" },
+	{ "lstat", "newfstatat" }, { "mkdir", "mkdirat" }, { "mknod", "mknodat" }, { "open", "openat" },
+	{ "pause", "ppoll" }, { "pipe", "pipe2" }, { "poll", "ppoll" }, { "readlink", "readlinkat" },
+	{ "rename", "renameat" }, { "rmdir", "unlinkat" }, { "select", "pselect6" },
+	{ "signalfd", "signalfd4" }, { "stat", "newfstatat" }, { "symlink", "symlinkat" },
+	{ "time", "clock_gettime" }, { "unlink", "unlinkat" }, { "utime", "utimensat" },
+	{ "utimes", "utimensat" }, { "vfork", "clone" } };
 
 static const struct {
 	const char *name;
@@ -408,6 +426,22 @@ lint_pair(struct source *s, const struct rule *a, const struct rule *b)
 		    b->name, a->line);
 }
 
+/* What only newer architectures call must be allowed beside its predecessor. */
+static void
+lint_replaced(struct source *s, const struct rule *r)
+{
+	for (size_t i = 0; r->error == 0 && i < sizeof(replaced) / sizeof(replaced[0]); i++) {
+		unsigned j = 0;
+
+		if (strcmp(r->name, replaced[i].old) != 0)
+			continue;
+		while (j < s->rules && (s->rule[j].error != 0 || strcmp(s->rule[j].name, replaced[i].now) != 0))
+			j++;
+		if (j == s->rules)
+			complain(s, r->line, "aarch64 has no `%s': `%s' is needed, too", r->name, replaced[i].now);
+	}
+}
+
 static void
 source_lint(struct source *s)
 {
@@ -419,6 +453,7 @@ source_lint(struct source *s)
 		if (r->reason < MIN_REASON)
 			complain(s, r->line, "`%s' needs a reason of %d characters or more", r->name,
 			    MIN_REASON);
+		lint_replaced(s, r);
 		if (r->error == 0 && is_dangerous(r->name)) {
 			if (r->conds == 0)
 				complain(s, r->line, "`%s' is dangerous: it needs a check", r->name);
@@ -562,7 +597,9 @@ capture(int (*write_fd)(const scmp_filter_ctx, int), scmp_filter_ctx ctx, size_t
 static int
 source_compile(struct source *s, uint32_t kill, struct program *p)
 {
-	scmp_filter_ctx ctx = seccomp_init(kill);
+	/* Killing the process is level 3.  libseccomp would ask the kernel, but it is another one that will run
+	 * the filter: this one can be an emulator or a container that says no. */
+	scmp_filter_ctx ctx = seccomp_api_set(3) == 0 ? seccomp_init(kill) : NULL;
 	char *bpf = NULL;
 	size_t size = 0, pfc_size = 0;
 	int rc = -1;
@@ -604,6 +641,8 @@ static void
 write_bpf(const struct source *s, const struct program *p, FILE *f, const char *suffix)
 {
 	write_head(s, f, suffix[0] == '\0' ? "violations kill." : "violations raise SIGSYS, for diagnosis.");
+	/* A program with another architecture's numbers would allow the wrong calls. */
+	fprintf(f, "#ifndef " NATIVE "\n#error \"this policy was compiled for another architecture\"\n#endif\n\n");
 	fprintf(f, "static const struct sock_filter filter[] = {\n");
 	for (unsigned i = 0; i < p->length; i++)
 		fprintf(f, "\t{ 0x%02x, %u, %u, 0x%08x },\n", p->insn[i].code, p->insn[i].jt, p->insn[i].jf,

@@ -106,10 +106,21 @@ test_ordered(void **state)
 	}
 }
 
+/* Adds to TEXT a line for the call that newer architectures have instead of NAME, if they have one. */
+static void
+with_its_successor(char *text, size_t size, const char *name)
+{
+	size_t at = strlen(text);
+
+	for (size_t i = 0; i < sizeof(replaced) / sizeof(replaced[0]); i++)
+		if (strcmp(name, replaced[i].old) == 0)
+			snprintf(text + at, size - at, "%s arg1 == 1%s", replaced[i].now, LONG);
+}
+
 static void
 test_dangerous(void **state)
 {
-	char text[200];
+	char text[300];
 
 	(void)state;
 	for (unsigned i = 0; dangerous[i] != NULL; i++) {
@@ -119,7 +130,60 @@ test_dangerous(void **state)
 		snprintf(text, sizeof(text), "%s arg1 == 1 # is needed\n", dangerous[i]);
 		refused(text, "its reason needs");
 		snprintf(text, sizeof(text), "%s arg1 == 1%s", dangerous[i], LONG);
+		with_its_successor(text, sizeof(text), dangerous[i]);
 		assert_null(lint(text));
+	}
+}
+
+/* A policy that was only ever run on x86-64 would kill its process on aarch64. */
+static void
+test_replaced(void **state)
+{
+	(void)state;
+	refused("poll # waits\n", "`ppoll' is needed, too");
+	assert_null(lint("poll # waits\nppoll # waits\n"));
+	assert_null(lint("ppoll # waits\n"));
+	refused("poll # waits\nerrno EPERM ppoll # waits\n", "`ppoll' is needed, too");
+	assert_null(lint("errno EPERM poll # waits\n"));
+	for (size_t i = 0; i < sizeof(replaced) / sizeof(replaced[0]); i++) {
+		int nr = seccomp_syscall_resolve_name_arch(SCMP_ARCH_AARCH64, replaced[i].old);
+
+		assert_true(nr < 0 && nr != __NR_SCMP_ERROR);
+		assert_true(seccomp_syscall_resolve_name_arch(SCMP_ARCH_X86_64, replaced[i].old) >= 0);
+		assert_true(seccomp_syscall_resolve_name_arch(SCMP_ARCH_AARCH64, replaced[i].now) >= 0);
+		assert_true(seccomp_syscall_resolve_name_arch(SCMP_ARCH_X86_64, replaced[i].now) >= 0);
+	}
+}
+
+/* The table is complete: no other call of a policy is missing on one of the two. */
+static void
+test_policies_fit_both(void **state)
+{
+	static const char *const names[] = { "broker", "eris", "fetch", "publish", "publish_index", "publish_net",
+		"resolve", "unpack" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char path[64];
+		FILE *f;
+
+		snprintf(path, sizeof(path), "policy/%s.policy", names[i]);
+		f = fopen(path, "re");
+		assert_non_null(f);
+		source_read(&source, path, f);
+		fclose(f);
+		assert_int_equal(source.errors, 0);
+		for (unsigned j = 0; j < source.rules; j++) {
+			const char *name = source.rule[j].name;
+			int old = 0;
+
+			for (size_t k = 0; k < sizeof(replaced) / sizeof(replaced[0]); k++)
+				old |= strcmp(name, replaced[k].old) == 0;
+			assert_true(seccomp_syscall_resolve_name_arch(SCMP_ARCH_X86_64, name) >= 0);
+			if (seccomp_syscall_resolve_name_arch(SCMP_ARCH_AARCH64, name) < 0 && !old)
+				fail_msg("%s: aarch64 has no %s", names[i], name);
+		}
+		source_free(&source);
 	}
 }
 
@@ -171,6 +235,8 @@ main(void)
 		cmocka_unit_test(test_grammar),
 		cmocka_unit_test(test_ordered),
 		cmocka_unit_test(test_dangerous),
+		cmocka_unit_test(test_replaced),
+		cmocka_unit_test(test_policies_fit_both),
 		cmocka_unit_test(test_conflicts),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_compile),
