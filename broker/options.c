@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "broker/options.h"
 #include "ipc/text.h"
@@ -33,14 +34,40 @@ static const char *find(const char *lines, const char *end, const char *key, int
 	return value;
 }
 
+/* How much of URL is its scheme and host, which have no case; *PORT: and how much behind them the scheme's own port.  0: it
+ * names a user, or is none for HTTP. */
+static size_t origin(const char *url, size_t len, size_t *port)
+{
+	size_t n = strncasecmp(url, "https://", 8) == 0 ? 8 : strncasecmp(url, "http://", 7) == 0 ? 7 : 0;
+	const char *own = n == 8 ? ":443" : ":80";
+
+	*port = 0;
+	if (n == 0 || n > len)
+		return 0;
+	for (; n < len && strchr("/?#", url[n]) == NULL; n++)
+		if (url[n] == '@')
+			return 0;
+	if (memcmp(url + n - strlen(own), own, strlen(own)) == 0)
+		*port = strlen(own);
+	return n - *port;
+}
+
+/* Do both lead to the same place of the same server?  Not if there is any doubt. */
+static int same(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	size_t a_port, b_port, n = origin(a, a_len, &a_port);
+
+	return n == origin(b, b_len, &b_port) && a_len - a_port == b_len - b_port && strncasecmp(a, b, n) == 0 &&
+	       memcmp(a + n + a_port, b + n + b_port, a_len - n - a_port) == 0;
+}
+
 /* Is URL in a list, which is as it came: with slashes at the ends? */
 static int listed(const char *list, const char *url)
 {
-	size_t n = strlen(url);
-
-	for (; *list != '\0'; list += strcspn(list, " \t\n")) {
-		list += strspn(list, " \t\n");
-		if (strncmp(list, url, n) == 0 && strchr(" \t\n", list[n + strspn(list + n, "/")]) != NULL)
+	for (size_t n, len; *(list += strspn(list, " \t\n")) != '\0'; list += n) {
+		for (len = n = strcspn(list, " \t\n"); len > 1 && list[len - 1] == '/'; len--)
+			;
+		if (same(list, len, url, strlen(url)))
 			return 1;
 	}
 	return 0;

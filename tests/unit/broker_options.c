@@ -143,6 +143,25 @@ static void whose_urls(void **state)
 		{ "substitute-urls=http://a http://n2\ndiscover=true\n", "TTTT" },
 		{ "substitute-urls=http://a\nuntrusted-substitute-urls=http://n2/ http://b\ndiscover=true\n", "TTTU" },
 		{ "substitute-urls=http://a\nuntrusted-substitute-urls=http://n2 http://b\n", "UU" },
+		/* The same server, written in another way. */
+		{ "substitute-urls=http://Host/P https://[FE80::1]:443/ http://c:443\n"
+		  "untrusted-substitute-urls=HTTP://hOST:80/P// https://[fe80::1] http://c:443/\n", "TTT" },
+		{ "substitute-urls=http://h:80\nuntrusted-substitute-urls=http://H/ HTTP://h\n", "TT" },
+		{ "discover=true\nuntrusted-substitute-urls=HTTP://N1:80/\n", "TTT" },
+		/* Another one, or who knows. */
+		{ "substitute-urls=http://h/P?q http://c https://d\n"
+		  "untrusted-substitute-urls=http://h/p?q http://h/P?Q http://h/P%3Fq http://h/./P?q http://h:8/P?q http://h./P?q\n",
+		  "UUUUUU" },
+		{ "substitute-urls=http://h:80 https://d\n"
+		  "untrusted-substitute-urls=https://h http://h:443 https://h:80 http://d http://d:443 http://h:080 http://h:8\n",
+		  "UUUUUUU" },
+		{ "substitute-urls=http://h http://u@i http://U@j http://[::1]\n"
+		  "untrusted-substitute-urls=http://u@h http://h@evil http://u@h:80 http://u@I http://u@j http://i http://[::01] http://::1\n",
+		  "UUUUUUUU" },
+		{ "substitute-urls=http://h http://u@i http:///\n"
+		  "untrusted-substitute-urls=http://h:80:80 http://h: http://h:80x http://h80 http://h\\@evil http://:80 http:/h "
+		  "ftp://h h http://u@i:80 hhttp://h http: https: http\n", "UUUUUUUUUUUTUU" },
+		{ "substitute-urls=http://h b@c\nuntrusted-substitute-urls=http://H:80 b@C http://h?b@c\n", "TUU" },
 	};
 
 	(void)state;
