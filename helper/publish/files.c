@@ -47,6 +47,23 @@ files_read(int fd, void *data, size_t len, uint64_t offset)
 }
 
 int
+files_write(int fd, const void *data, size_t len, uint64_t offset)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = pwrite(fd, (const char *)data + done, len - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n == 0)
+			errno = ENOSPC;
+		if (n <= 0)
+			return -1;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int
 files_text(int cache, const char *path, size_t max, char **text, size_t *len, struct stat *st)
 {
 	int fd = files_open(cache, path, st), failed = 0;

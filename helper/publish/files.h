@@ -18,6 +18,9 @@ int64_t files_mtime(const struct stat *st); /* nanoseconds */
  * errno. */
 int64_t files_read(int fd, void *data, size_t len, uint64_t offset);
 
+/* files_write(fd, data, len, offset): all of it.  0, or -1 and errno. */
+int files_write(int fd, const void *data, size_t len, uint64_t offset);
+
 /* files_text(cache, path, max, text, len, st): the whole of a small file; *TEXT is to be freed, and has a NUL
  * behind it. -1 and errno (EFBIG: more than MAX bytes). */
 int files_text(int cache, const char *path, size_t max, char **text, size_t *len, struct stat *st);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "helper/publish/client.h"
+#include "helper/publish/files.h"
 #include "helper/publish/info.h"
 #include "helper/publish/mirror.h"
 
@@ -96,7 +97,7 @@ finish_item(struct mirror *m, struct item *i)
 		strcpy(path + n, ".narinfo");
 		fd = open_part(m->cache, path, part);
 	}
-	if (fd >= 0 && (pwrite(fd, i->text, i->len, 0) != (ssize_t)i->len || fsync(fd) != 0 ||
+	if (fd >= 0 && (files_write(fd, i->text, i->len, 0) != 0 || fsync(fd) != 0 ||
 	    renameat(m->cache, part, m->cache, path) != 0))
 		fprintf(stderr, "narlock-publish: %s: %s\n", path, strerror(errno));
 	if (fd >= 0)
@@ -112,8 +113,8 @@ on_body(char *data, size_t one, size_t n, void *ctx)
 	n *= one;
 	if (r->expected > 0 && n > r->expected - r->size)
 		r->failed = -1;
-	else if (pwrite(r->fd, data, n, (off_t)r->size) != (ssize_t)n)
-		r->failed = errno != 0 ? errno : ENOSPC;
+	else if (files_write(r->fd, data, n, r->size) != 0)
+		r->failed = errno;
 	if (r->failed != 0)
 		return CURL_WRITEFUNC_ERROR;
 	r->size += n;
