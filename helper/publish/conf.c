@@ -26,6 +26,7 @@ static const struct key {
 	TEXT("user", user),
 	TEXT("upstream", upstream),
 	TEXT("store-dir", store_dir),
+	NUMBER("mirror-size", mirror_size, 0, 1000000000, 100000),  /* MB of a cache of our own; 0: no limit */
 	NUMBER("priority", priority, 0, 1000, 100),
 	NUMBER("ttl", ttl, 0, 365 * 86400, 0),                      /* seconds; 0: not told */
 	NUMBER("negative-ttl", negative_ttl, 0, 86400, 0),          /* seconds; 0: not told */

@@ -26,7 +26,7 @@ struct conf {
 	    drain_timeout;
 	unsigned min_rate, requests_per_second, burst;
 	unsigned publish_again, again_queue, again_per_hour, push_rate, pin, push_all;
-	unsigned access_log;
+	unsigned access_log, mirror_size;
 	int mirror; /* the cache is our own, below the state directory, and is filled from the upstream */
 };
 

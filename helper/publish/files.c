@@ -2,6 +2,7 @@
  * Helper (publish): files below the cache, which somebody else writes, replaces and removes at any time. */
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "helper/eris/store.h"
@@ -25,6 +26,16 @@ int64_t
 files_mtime(const struct stat *st)
 {
 	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
+void
+files_used(int fd, const struct stat *st)
+{
+	const struct timespec now[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_OMIT } };
+	time_t t = time(NULL);
+
+	if (st->st_atim.tv_sec < t - FILES_USED || st->st_atim.tv_sec > t)
+		(void)futimens(fd, now);
 }
 
 int64_t

@@ -14,6 +14,11 @@
 int files_open(int cache, const char *path, struct stat *st);
 int64_t files_mtime(const struct stat *st); /* nanoseconds */
 
+/* files_used(fd, st): set the time of access, to FILES_USED seconds; the kernel may not, or do it once a day.  Of a cache of
+ * our own (trim.h). */
+#define FILES_USED 60
+void files_used(int fd, const struct stat *st);
+
 /* files_read(fd, data, len, offset): bytes at OFFSET, fewer than LEN only at the end of the file; -1 and
  * errno. */
 int64_t files_read(int fd, void *data, size_t len, uint64_t offset);

@@ -81,8 +81,11 @@ nar(struct worker *w, struct MHD_Connection *c, const char *url, struct request 
 		if (form == 1 && !is_nar(path))
 			continue;
 		fd = files_open(w->o->cache, path, &st);
-		if (fd >= 0)
+		if (fd >= 0) {
+			if (w->o->conf->mirror)
+				files_used(fd, &st);
 			return send_nar(w, c, fd, &st);
+		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
 			return reply_say(c, MHD_HTTP_SERVICE_UNAVAILABLE, "Too many files are open.\n");
 	}

@@ -8,7 +8,7 @@
 
 static const char digits[] = "0123456789abcdfghijklmnpqrsvwxyz";
 /* Directories of a cache of `guix publish'; the first is what a URL without one means. */
-static const char *const methods[] = { "none", "gzip", "lzip", "zstd", "bzip2", "xz" };
+const char *const info_methods[INFO_METHODS] = { "none", "gzip", "lzip", "zstd", "bzip2", "xz" };
 
 static int
 is(struct info_text key, const char *name)
@@ -53,7 +53,7 @@ begin_group(struct info *i, struct info_text url, int below)
 {
 	if (i->n == LIMIT_NARINFO_URLS)
 		return -1;
-	i->groups[i->n++] = (struct info_group){ .url = url, .compression = { methods[0], 4 }, .below =
+	i->groups[i->n++] = (struct info_group){ .url = url, .compression = { info_methods[0], 4 }, .below =
 	    below };
 	return 0;
 }
@@ -234,7 +234,7 @@ int
 info_file(char path[LIMIT_PATH], const char *url, size_t len, int form, int decode)
 {
 	char whole[LIMIT_PATH], *item, *method = NULL;
-	const char *known = methods[0];
+	const char *known = info_methods[0];
 
 	if (clean(whole, sizeof whole, url, len, decode) != 0)
 		return -1;
@@ -248,9 +248,9 @@ info_file(char path[LIMIT_PATH], const char *url, size_t len, int form, int deco
 	*item++ = '\0';
 	method = strrchr(whole, '/');
 	method = method == NULL ? whole : method + 1;
-	for (size_t i = 1; i < sizeof methods / sizeof methods[0]; i++)
-		if (strcmp(method, methods[i]) == 0)
-			known = methods[i];
+	for (size_t i = 1; i < INFO_METHODS; i++)
+		if (strcmp(method, info_methods[i]) == 0)
+			known = info_methods[i];
 	return snprintf(path, LIMIT_PATH, "%s/%s.nar", known, item) < LIMIT_PATH && info_item(path) != NULL ?
 	    0 : -1;
 }

@@ -64,6 +64,10 @@ size_t info_index(char *out, size_t size, const struct info *i, const struct inf
 enum { INFO_FORMS = 2 };
 int info_file(char path[LIMIT_PATH], const char *url, size_t len, int form, int decode);
 
+/* The directories that form 0 knows. */
+enum { INFO_METHODS = 6 };
+extern const char *const info_methods[INFO_METHODS];
+
 /* info_item(path): the name of the store item that a nar or narinfo file below the cache belongs to begins
  * here; NULL if it does not begin with a hash part and a hyphen. */
 const char *info_item(const char *path);

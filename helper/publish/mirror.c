@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "helper/publish/client.h"
 #include "helper/publish/files.h"
 #include "helper/publish/info.h"
 #include "helper/publish/mirror.h"
+#include "helper/publish/trim.h"
 
 /* A narinfo and the first of its nars that is not there yet. */
 struct item {
@@ -25,6 +27,7 @@ struct item {
 
 struct nar {
 	CURL *easy; /* NULL: free */
+	struct mirror *m;
 	struct item *item;
 	char path[LIMIT_PATH], part[LIMIT_PATH + 8];
 	int fd, failed; /* FAILED: errno, or -1: not as its narinfo says */
@@ -37,6 +40,8 @@ struct mirror {
 	const char *base;
 	struct curl_slist *resolve;
 	uint64_t order;
+	struct trim *trim;
+	time_t told; /* that there is no room */
 	struct item items[MIRROR_ITEMS];
 	struct nar nars[MIRROR_NARS];
 };
@@ -85,6 +90,34 @@ drop(struct item *i)
 	memset(i, 0, sizeof *i);
 }
 
+/* Is ITEM, the name of files without an end, wanted by somebody? */
+static int
+is_wanted(void *ctx, const char *item)
+{
+	const struct mirror *m = ctx;
+	char path[LIMIT_PATH];
+
+	for (unsigned i = 0; i < MIRROR_ITEMS; i++)
+		for (unsigned g = 0; m->items[i].text != NULL && g < m->items[i].info.n; g++)
+			if (path_of(&m->items[i], g, path) == 0 &&
+			    strncmp(strrchr(path, '/') + 1, item, strlen(item)) == 0 &&
+			    strcmp(strrchr(path, '/') + 1 + strlen(item), ".nar") == 0)
+				return 1;
+	return 0;
+}
+
+/* What is to come of the nars under way. */
+static uint64_t
+under_way(const struct mirror *m)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < MIRROR_NARS; i++)
+		if (m->nars[i].easy != NULL)
+			bytes += m->nars[i].expected > 0 ? m->nars[i].expected : m->nars[i].size;
+	return bytes;
+}
+
 /* All nars are there: the narinfo beside the first one. */
 static void
 finish_item(struct mirror *m, struct item *i)
@@ -100,6 +133,8 @@ finish_item(struct mirror *m, struct item *i)
 	if (fd >= 0 && (files_write(fd, i->text, i->len, 0) != 0 || fsync(fd) != 0 ||
 	    renameat(m->cache, part, m->cache, path) != 0))
 		fprintf(stderr, "narlock-publish: %s: %s\n", path, strerror(errno));
+	else if (fd >= 0)
+		trim_add(m->trim, i->len);
 	if (fd >= 0)
 		close(fd);
 	drop(i);
@@ -113,6 +148,8 @@ on_body(char *data, size_t one, size_t n, void *ctx)
 	n *= one;
 	if (r->expected > 0 && n > r->expected - r->size)
 		r->failed = -1;
+	else if (r->expected == 0 && trim_room(r->m->trim, under_way(r->m) + n, time(NULL)) < 1)
+		r->failed = EDQUOT;
 	else if (files_write(r->fd, data, n, r->size) != 0)
 		r->failed = errno;
 	if (r->failed != 0)
@@ -137,6 +174,7 @@ begin_nar(struct mirror *m, struct item *i, struct nar *r)
 		close(r->fd);
 		return -1;
 	}
+	r->m = m;
 	r->size = 0;
 	r->failed = 0;
 	r->expected = g->file_size;
@@ -153,16 +191,38 @@ begin_nar(struct mirror *m, struct item *i, struct nar *r)
 	return 0;
 }
 
-/* An item whose turn it is: its next nar, or its end. */
+/* Whoever asks asks again. */
 static void
+tell_no_room(struct mirror *m, const char *path)
+{
+	time_t now = time(NULL);
+
+	if (now >= m->told && now - m->told < TRIM_RETRY)
+		return;
+	m->told = now;
+	fprintf(stderr, "narlock-publish: %s is not fetched: mirror-size has no room for it (what was used in the last %d minutes "
+	    "stays)\n", path, TRIM_GRACE / 60);
+}
+
+/* An item whose turn it is: its next nar, or its end.  0, or 1: it waits for room. */
+static int
 go_on(struct mirror *m, struct item *i, struct nar *r)
 {
+	int room = 1;
+
 	while (i->next < i->info.n && path_of(i, i->next, r->path) == 0 && has(m->cache, r->path))
 		i->next++;
+	if (i->next < i->info.n)
+		room = trim_room(m->trim, under_way(m) + i->info.groups[i->next].file_size, time(NULL));
+	if (room == 0)
+		return 1;
+	if (room < 0)
+		tell_no_room(m, r->path);
 	if (i->next == i->info.n)
 		finish_item(m, i);
-	else if (path_of(i, i->next, r->path) != 0 || begin_nar(m, i, r) != 0)
+	else if (room < 0 || path_of(i, i->next, r->path) != 0 || begin_nar(m, i, r) != 0)
 		drop(i);
+	return 0;
 }
 
 /* Whoever waits longest comes next. */
@@ -179,17 +239,20 @@ fill(struct mirror *m)
 					first = &m->items[k];
 			if (first == NULL)
 				return;
-			go_on(m, first, &m->nars[n]);
+			if (go_on(m, first, &m->nars[n]) != 0)
+				return;
 		}
 }
 
 struct mirror *
-mirror_new(int cache, CURLM *multi, const char *base, struct curl_slist *resolve)
+mirror_new(int cache, CURLM *multi, const char *base, struct curl_slist *resolve, uint64_t limit)
 {
 	struct mirror *m = calloc(1, sizeof *m);
 
-	if (m == NULL)
+	if (m == NULL || (m->trim = trim_new(cache, limit, is_wanted, m)) == NULL) {
+		free(m);
 		return NULL;
+	}
 	m->cache = cache;
 	m->multi = multi;
 	m->base = base;
@@ -215,7 +278,18 @@ mirror_free(struct mirror *m)
 			end_nar(m, &m->nars[i]);
 	for (unsigned i = 0; m != NULL && i < MIRROR_ITEMS; i++)
 		free(m->items[i].text);
+	if (m != NULL)
+		trim_free(m->trim);
 	free(m);
+}
+
+int
+mirror_turn(struct mirror *m)
+{
+	if (trim_turn(m->trim, time(NULL)) != 0)
+		return 1;
+	fill(m);
+	return 0;
 }
 
 void
@@ -261,7 +335,9 @@ mirror_done(struct mirror *m, CURL *easy, CURLcode result)
 		unlinkat(m->cache, r->part, 0);
 	}
 	end_nar(m, r);
-	if (!good)
+	if (good)
+		trim_add(m->trim, r->size);
+	else
 		drop(i);
 	fill(m);
 	return 1;

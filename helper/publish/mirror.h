@@ -9,6 +9,7 @@
 #define NARLOCK_PUBLISH_MIRROR_H
 
 #include <curl/curl.h>
+#include <stdint.h>
 
 #include "ipc/err.h"
 
@@ -20,13 +21,17 @@
 
 struct mirror;
 
-/* mirror_new(cache, multi, base, resolve): CACHE: directory, writable; BASE: of the upstream server, without a
- * slash at its end; RESOLVE: for libcurl, or NULL.  All stay the caller's.  NULL: out of memory. */
-struct mirror *mirror_new(int cache, CURLM *multi, const char *base, struct curl_slist *resolve);
+/* mirror_new(cache, multi, base, resolve, limit): CACHE: directory, writable; BASE: of the upstream server, without a
+ * slash at its end; RESOLVE: for libcurl, or NULL.  All stay the caller's.  LIMIT: bytes in the cache, 0: any (trim.h).
+ * NULL: out of memory. */
+struct mirror *mirror_new(int cache, CURLM *multi, const char *base, struct curl_slist *resolve, uint64_t limit);
 void mirror_free(struct mirror *m);
 
 /* mirror_want(m, narinfo, len): its nars are wanted; nothing happens if they are already, or too many are. */
 void mirror_want(struct mirror *m, const char *narinfo, size_t len);
+
+/* mirror_turn(m): a piece of the work that keeps the limit, to be called at least every second.  1: there is more at once. */
+int mirror_turn(struct mirror *m);
 
 /* mirror_done(m, easy, result): 1: the transfer EASY was one of these, and has ended; 0: it was not. */
 int mirror_done(struct mirror *m, CURL *easy, CURLcode result);

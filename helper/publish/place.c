@@ -22,7 +22,7 @@ struct opened {
 };
 
 struct place {
-	int cache, wrong;
+	int cache, wrong, own;
 	int64_t now;
 	struct catalog *catalog;
 	struct opened open[PLACE_OPEN];
@@ -57,6 +57,12 @@ place_free(struct place *p)
 			close(p->open[i].fd);
 	catalog_close(p->catalog);
 	free(p);
+}
+
+void
+place_own(struct place *p)
+{
+	p->own = 1;
 }
 
 struct catalog *
@@ -124,6 +130,8 @@ find(struct place *p, uint32_t id, int64_t now)
 	*o = (struct opened){ .id = id, .size = nar.size, .mtime = nar.mtime,
 	    .since = now, .until = now + PLACE_FRESH_MS };
 	o->fd = files_open(p->cache, nar.path, &st);
+	if (o->fd >= 0 && p->own)
+		files_used(o->fd, &st);
 	return o;
 }
 

@@ -19,6 +19,8 @@ struct place;
  * that are not as indexed are sent to the socket WRONG (-1: nobody wants them).  NULL on failure. */
 struct place *place_new(int cache, const char *index, int wrong, struct err *e);
 void place_free(struct place *p);
+/* place_own(p): the cache is our own: nars that are used are marked so (files.h). */
+void place_own(struct place *p);
 struct catalog *place_catalog(struct place *p);
 
 /* place_broken(p): the index gives errors: whoever writes it is asked to look at it. */

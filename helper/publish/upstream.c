@@ -150,7 +150,8 @@ upstream_new(const struct conf *conf, int cache, struct err *e)
 	if (u->multi != NULL && dial_resolve("upstream", u->base, &u->resolve, e) == 0) {
 		curl_multi_setopt(u->multi, CURLMOPT_MAXCONNECTS, 16L);
 		curl_multi_setopt(u->multi, CURLMOPT_MAX_HOST_CONNECTIONS, 16L);
-		if (!conf->mirror || (u->mirror = mirror_new(cache, u->multi, u->base, u->resolve)) != NULL)
+		if (!conf->mirror || (u->mirror = mirror_new(cache, u->multi, u->base, u->resolve,
+		    (uint64_t)conf->mirror_size * 1000000)) != NULL)
 			return u;
 		err_set(e, "out of memory");
 	}
@@ -176,7 +177,7 @@ upstream_run(struct upstream *u, const int *sockets, unsigned n, const volatile 
     struct err *e)
 {
 	struct curl_waitfd fds[POOL_MAX];
-	int running = 0, left, open[POOL_MAX];
+	int running = 0, left, more = 0, open[POOL_MAX];
 	unsigned alive = n;
 	CURLMsg *m;
 
@@ -189,7 +190,7 @@ upstream_run(struct upstream *u, const int *sockets, unsigned n, const volatile 
 			if (open[i])
 				fds[waiting++] = (struct curl_waitfd){ .fd = sockets[i], .events =
 				    CURL_WAIT_POLLIN };
-		if (curl_multi_poll(u->multi, fds, waiting, 1000, NULL) != CURLM_OK)
+		if (curl_multi_poll(u->multi, fds, waiting, more ? 0 : 1000, NULL) != CURLM_OK)
 			return err_set(e, "libcurl cannot wait");
 		for (unsigned i = 0; i < n; i++)
 			if (open[i] && !take(u, sockets[i])) {
@@ -201,6 +202,7 @@ upstream_run(struct upstream *u, const int *sockets, unsigned n, const volatile 
 			if (m->msg == CURLMSG_DONE && (u->mirror == NULL ||
 			    !mirror_done(u->mirror, m->easy_handle, m->data.result)))
 				finish(u, m->easy_handle, m->data.result);
+		more = u->mirror != NULL && mirror_turn(u->mirror);
 	}
 	return 0;
 }

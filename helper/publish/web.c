@@ -283,6 +283,8 @@ worker_new(struct web *web, unsigned i, struct err *e)
 	w->now = milliseconds();
 	w->up = o->up == NULL ? -1 : o->up[i];
 	w->place = place_new(o->cache, o->index, o->wrong, e);
+	if (w->place != NULL && o->conf->mirror)
+		place_own(w->place);
 	if (w->place != NULL && (w->daemon = start_daemon(w, web->n)) != NULL)
 		return w;
 	if (w->place != NULL)

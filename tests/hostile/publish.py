@@ -1200,57 +1200,86 @@ def upstream(top, cache):
     return s
 
 
+class Upstream:
+    """A server that has narinfos and nars, but no directory here."""
+
+    def __init__(self):
+        import http.server
+        self.nars, self.infos, self.asked, self.random = {}, {}, [], random.Random(8)
+        up = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                up.asked.append(self.path)
+                body = up.infos.get(self.path[1:33]) if self.path.endswith(".narinfo") else up.nars.get(self.path)
+                self.send_response(404 if body is None else 200)
+                self.send_header("Cache-Control", "max-age=55")
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                for at in range(0, len(body or b""), 100_000):
+                    if b"slow" in self.path.encode():
+                        time.sleep(0.2)
+                    self.wfile.write(body[at:at + 100_000])
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None     # who has enough closes
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def add(self, name, size, told=None, missing=False, untold=False):
+        item = "".join(self.random.choice(DIGITS) for _ in range(32)) + "-" + name
+        data = {c: self.random.randbytes(size) for c in ("zstd", "lzip")}
+        for c in data:
+            if not (missing and c == "lzip"):
+                self.nars[f"/nar/{c}/{item}"] = data[c]
+        self.infos[item[:32]] = (f"StorePath: /gnu/store/{item}\nNarHash: sha256:{'0' * 52}\nNarSize: 1\nReferences: \nSignature: 1;vm;AAAA\n"
+            + "".join(f"URL: nar/{c}/{item}\nCompression: {c}\n" + ("" if untold else f"FileSize: {told or size}\n") for c in data)).encode()
+        return item, data
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Mirror(Server):
+    """The server without a cache directory, only with the URL of an upstream server."""
+
+    def __init__(self, top, cache, up, *options):
+        cache.items = {}
+        shutil.rmtree(cache.dir, ignore_errors=True)
+        self.top, self.cache, self.state, self.log = top, cache, top + "/state", open(top + "/log", "ab+")
+        self.command = [PROGRAM, "serve", "--config", "none", "--upstream", f"http://127.0.0.1:{up.server.server_address[1]}",
+            "--state", self.state, "--listen", "127.0.0.1:0", *(["--user", USER] if os.geteuid() == 0 else []), *options]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=self.log)
+        self.port = int(self.process.stdout.readline().decode().rsplit(":", 1)[1].rstrip("/\n"))
+
+    def restart(self):
+        self.process.terminate()
+        assert self.process.wait(30) == 0
+        self.process.stdout.close()
+        self.start()
+
+    def kept(self):
+        return sorted(f for _, _, fs in os.walk(self.state + "/nars") for f in fs)
+
+
 @case
 def own_cache(top, cache):
     """No directory of the upstream server, only its URL: nars come to the state directory, and blocks from there."""
-    import http.server
-    nars, infos, asked = {}, {}, []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            asked.append(self.path)
-            body = infos.get(self.path[1:33]) if self.path.endswith(".narinfo") else nars.get(self.path)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Cache-Control", "max-age=55")
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            for at in range(0, len(body or b""), 100_000):
-                if b"slow" in self.path.encode():
-                    time.sleep(0.2)
-                self.wfile.write(body[at:at + 100_000])
-
-        def log_message(self, *_):
-            pass
-
-    up = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    up.daemon_threads = True
-    threading.Thread(target=up.serve_forever, daemon=True).start()
-    r = random.Random(8)
-
-    def add(name, size, told=None, missing=False):
-        item = "".join(r.choice(DIGITS) for _ in range(32)) + "-" + name
-        data = {c: r.randbytes(size) for c in ("zstd", "lzip")}
-        for c in data:
-            if not (missing and c == "lzip"):
-                nars[f"/nar/{c}/{item}"] = data[c]
-        infos[item[:32]] = (f"StorePath: /gnu/store/{item}\nNarHash: sha256:{'0' * 52}\nNarSize: 1\nReferences: \nSignature: 1;vm;AAAA\n"
-            + "".join(f"URL: nar/{c}/{item}\nCompression: {c}\nFileSize: {told or size}\n" for c in data)).encode()
-        return item, data
-
+    up = Upstream()
+    nars, infos, asked, add = up.nars, up.infos, up.asked, up.add
     good, slow, lies, half = add("good", 300_000), add("slow", 1_000_000), add("lies", 50_000, 60_000), add("half", 50_000, missing=True)
     evil = add("evil", 1000)
     infos[evil[0][:32]] = infos[evil[0][:32]].replace(b"nar/zstd/" + evil[0].encode(), b"nar/../../../x/" + evil[0].encode())
-    cache.items = {}
-    log = open(top + "/log", "ab+")
-    shutil.rmtree(cache.dir)
-    s = Server.__new__(Server)
-    s.top, s.cache, s.state, s.log = top, cache, top + "/state", log
-    start = lambda: subprocess.Popen([PROGRAM, "serve", "--config", "none", "--upstream", f"http://127.0.0.1:{up.server_address[1]}",
-        "--state", s.state, "--listen", "127.0.0.1:0", *(["--user", USER] if os.geteuid() == 0 else [])], stdout=subprocess.PIPE, stderr=log)
-    s.process = start()
-    s.port = int(s.process.stdout.readline().decode().rsplit(":", 1)[1].rstrip("/\n"))
+    s = Mirror(top, cache, up)
     for item, data in (good, slow):
         status, headers, body = s.get(f"/{item[:32]}.narinfo")
         assert (status, body, headers["Cache-Control"]) == (200, infos[item[:32]], "max-age=55"), (status, body)
@@ -1266,20 +1295,73 @@ def own_cache(top, cache):
         assert s.get(f"/{item[:32]}.narinfo")[0] == 200
     until(lambda: s.text().count("not as long as its narinfo says") and half[0] in s.text())
     time.sleep(0.5)
-    kept = sorted(f for _, _, fs in os.walk(s.state + "/nars") for f in fs)
+    kept = s.kept()
     assert not [f for f in kept if lies[0] in f or f.endswith(".part") or f == half[0] + ".narinfo" or f == evil[0] + ".narinfo"], kept
     assert not os.path.exists(top + "/x") and s.get("/healthz")[0] == 200
     # It is there without the upstream server, and after a restart.
-    s.process.terminate()
-    assert s.process.wait(30) == 0
-    up.shutdown()
-    up.server_close()
-    s.process.stdout.close()
-    s.process = start()
-    s.port = int(s.process.stdout.readline().decode().rsplit(":", 1)[1].rstrip("/\n"))
+    up.close()
+    s.restart()
     item, data = good
     until(lambda: s.block(leaves(data["zstd"])[0]) == 200)
     assert s.get(f"/nar/zstd/{item}")[2] == data["zstd"] and s.get(f"/{item[:32]}.narinfo")[2].count(b"\nERIS: ") == 2
+    return s
+
+
+@case
+def own_cache_limit(top, cache):
+    """What nobody has used for longest makes room; what is used, or just came, stays."""
+    up = Upstream()
+    items = [up.add(f"item-{n}", 300_000) for n in range(6)]
+    s = Mirror(top, cache, up, "--mirror-size", "2")
+
+    def fetch(item, data):
+        assert s.get(f"/{item[:32]}.narinfo")[0] == 200
+        return s.get(f"/nar/zstd/{item}")[2] == data["zstd"] and s.get(f"/nar/lzip/{item}")[2] == data["lzip"]
+
+    def complete(item):
+        return sum(item in f for f in s.kept() if f[0] != ".") == 3
+
+    days_ago = time.time_ns() - 5 * 86400 * 10**9
+
+    def age(item):
+        for f in glob.glob(f"{s.state}/nars/*/{item}.*"):
+            os.utime(f, ns=(days_ago, days_ago))
+
+    for item, data in items[:3]:
+        assert fetch(item, data)
+        until(lambda: complete(item))
+    # Of three that are old one is used: by a nar or by a block.  Another one goes.
+    for n, use in enumerate((lambda i, d: s.get(f"/nar/lzip/{i}")[2] == d["lzip"], lambda i, d: s.block(leaves(d["zstd"])[1]) == 200)):
+        old = [i for i in items if complete(i[0])]
+        assert len(old) == 3
+        for i, _ in old:
+            age(i)
+        s.restart()     # else the index would find out later that they have changed
+        until(lambda: all(s.urn(i) for i, _ in old) and use(*old[1]))
+        for i, _ in old:
+            age(i)
+        until(lambda: use(*old[1]) and any(os.stat(f).st_atime > time.time() - 60 for f in glob.glob(f"{s.state}/nars/*/{old[1][0]}.nar")))
+        new = items[3 + n]
+        until(lambda: s.get(f"/{new[0][:32]}.narinfo")[0] == 200 and complete(new[0]))
+        assert sum(complete(i) for i, _ in items) == 3 and complete(old[1][0]), s.kept()
+        assert s.text().count("that were not used for longest have left") == 1 + n, s.text()
+    # Who lost his place comes back; the index has forgotten him meanwhile.
+    lost = next(i for i in items if not complete(i[0]))
+    until(lambda: s.get(f"/{lost[0][:32]}.narinfo")[0] == 200 and complete(lost[0]))
+    until(lambda: s.urn(lost[0]))
+    # All is in use: one more is not fetched, and that is told.
+    assert s.get(f"/{items[5][0][:32]}.narinfo")[0] == 200
+    until(lambda: "mirror-size has no room for it" in s.text())
+    assert not complete(items[5][0]) and sum(complete(i) for i, _ in items) == 3
+    # Larger than all, with and without its size being told.
+    for big, message in ((up.add("big", 2_100_000), "no room for it"), (up.add("untold", 2_100_000, untold=True), "Disk quota exceeded")):
+        assert s.get(f"/{big[0][:32]}.narinfo")[0] == 200
+        until(lambda: message in s.text())
+        until(lambda: not any(big[0] in f for f in s.kept()))
+    assert not any(p.endswith("-big") for p in up.asked)
+    total = sum(os.path.getsize(f) for f in glob.glob(s.state + "/nars/*/*"))
+    assert total <= 2_000_000, total
+    up.close()
     return s
 
 
