@@ -34,18 +34,43 @@ tool_index_path(const struct conf *conf, char path[LIMIT_PATH], struct err *e)
 }
 
 /* SQLite's companions of a file belong to its name. */
-static int
-set_aside(const char *path, struct err *e)
-{
-	static const char *const ends[] = { "", "-wal", "-shm" };
-	char from[LIMIT_PATH + 8], to[LIMIT_PATH + 16];
+static const char *const companions[] = { "", "-wal", "-shm" };
+enum { COMPANIONS = 3 };
 
-	for (unsigned i = 0; i < 3; i++) {
-		snprintf(from, sizeof from, "%s%s", path, ends[i]);
-		snprintf(to, sizeof to, "%s.damaged%s", path, ends[i]);
+/* Bytes of the index that was set aside. */
+static uint64_t
+aside_bytes(const char *path)
+{
+	char name[LIMIT_PATH + 16];
+	uint64_t bytes = 0;
+	struct stat st;
+
+	for (unsigned i = 0; i < COMPANIONS; i++) {
+		snprintf(name, sizeof name, "%s.damaged%s", path, companions[i]);
+		if (lstat(name, &st) == 0 && S_ISREG(st.st_mode))
+			bytes += (uint64_t)st.st_size;
+	}
+	return bytes;
+}
+
+/* There is never more than one: it takes the place of the one before.  WHY: what is wrong with it. */
+static int
+set_aside(const char *path, const char *why, struct err *e)
+{
+	char from[LIMIT_PATH + 8], to[LIMIT_PATH + 16];
+	uint64_t before = aside_bytes(path);
+
+	for (unsigned i = 0; i < COMPANIONS; i++) {
+		snprintf(from, sizeof from, "%s%s", path, companions[i]);
+		snprintf(to, sizeof to, "%s.damaged%s", path, companions[i]);
+		if (unlink(to) != 0 && errno != ENOENT)
+			return err_sys(e, errno, "cannot remove %s", to);
 		if (rename(from, to) != 0 && errno != ENOENT)
 			return err_sys(e, errno, "cannot set %s aside", from);
 	}
+	fprintf(stderr,
+	    "narlock-publish: %s; it is kept as %s.damaged (%llu bytes, nobody needs it%s), and a new one is built\n", why,
+	    path, (unsigned long long)aside_bytes(path), before > 0 ? "; the one that was kept there is gone" : "");
 	return 0;
 }
 
@@ -59,9 +84,9 @@ tool_prepare(const struct conf *conf, struct err *e)
 		return -1;
 	c = catalog_open(path, 1, e);
 	if (c == NULL && e->code == CATALOG_DAMAGED) {
-		fprintf(stderr, "narlock-publish: %s; it is kept as %s.damaged, and a new one is built\n",
-		    e->text, path);
-		if (set_aside(path, e) == 0)
+		struct err why = *e;
+
+		if (set_aside(path, why.text, e) == 0)
 			c = catalog_open(path, 1, e);
 	}
 	catalog_close(c);
@@ -73,11 +98,8 @@ tool_renew(const struct conf *conf, struct err *e)
 {
 	char path[LIMIT_PATH];
 
-	if (tool_index_path(conf, path, e) < 0 || set_aside(path, e) != 0)
+	if (tool_index_path(conf, path, e) < 0 || set_aside(path, "the index is damaged", e) != 0)
 		return -1;
-	fprintf(stderr,
-	    "narlock-publish: the index is damaged; it is kept as %s.damaged, and a new one is built\n",
-	    path);
 	return tool_prepare(conf, e);
 }
 
@@ -136,6 +158,9 @@ tool_status(const struct conf *conf, struct err *e)
 	    (unsigned long long)t.ready, (unsigned long long)t.bytes, (unsigned long long)t.ready_bytes,
 	    (unsigned long long)t.blocks, (unsigned long long)t.file,
 	    t.ready_bytes > 0 ? 100.0 * (double)t.file / (double)t.ready_bytes : 0.0);
+	if (aside_bytes(path) > 0)
+		printf("set aside:   %llu bytes, an older index: %s.damaged can be removed\n",
+		    (unsigned long long)aside_bytes(path), path);
 	return 0;
 }
 

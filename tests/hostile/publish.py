@@ -740,7 +740,26 @@ def garbage_index(top, cache):
     s = Server(top, cache)
     assert s.block(s.refs(item)[0]) == 200
     assert os.path.getsize(top + "/state/index.sqlite.damaged") == 100000
-    assert "is kept as" in s.text()
+    assert "is kept as" in s.text() and "(100000 bytes, nobody needs it)" in s.text()
+    told = lambda: subprocess.run([PROGRAM, "status", "--config", "none", "--cache", cache.dir, "--state", s.state, "--user", USER],
+        stdout=subprocess.PIPE, timeout=20).stdout.decode()
+    assert f"set aside:   100000 bytes, an older index: {s.state}/index.sqlite.damaged can be removed" in told(), told()
+    # There is one of them, not one and the log of another.
+    for name, size in (("damaged-wal", 77), ("damaged-shm", 88)):
+        with open(f"{s.state}/index.sqlite.{name}", "wb") as f:
+            f.write(bytes(size))
+    s.process.send_signal(signal.SIGTERM)
+    s.end()
+    for f in glob.glob(s.state + "/index.sqlite-*"):
+        os.unlink(f)
+    with open(s.state + "/index.sqlite", "wb") as f:
+        f.write(bytes(5000))
+    s = Server(top, cache)
+    assert s.block(s.refs(item)[0]) == 200
+    assert {f: os.path.getsize(f) for f in glob.glob(s.state + "/*damaged*")} == {s.state + "/index.sqlite.damaged": 5000}
+    assert "(5000 bytes, nobody needs it; the one that was kept there is gone)" in s.text()
+    os.unlink(s.state + "/index.sqlite.damaged")
+    assert "set aside" not in told()
     return s
 
 
