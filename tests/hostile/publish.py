@@ -6,7 +6,7 @@
 
 One line per case: `ok NAME', `not ok NAME: why' or `SKIP NAME: why'.  After every case the server is still there, none of
 its processes was killed by its own filter, and it leaves with 0."""
-import base64, glob, hashlib, http.client, os, random, re, resource, shutil, signal, socket, sqlite3, struct, subprocess
+import base64, ctypes, fcntl, glob, hashlib, http.client, os, random, re, resource, shutil, signal, socket, sqlite3, struct, subprocess
 import sys, tempfile, threading, time, traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -626,6 +626,69 @@ def rate(top, cache):
     return s
 
 
+class Network:
+    """A network of this thread's own: loopback with some addresses, all of which belong to it."""
+
+    def __init__(self, *addresses):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.before = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        if os.geteuid() != 0 or self.libc.unshare(0x40000000) != 0:     # CLONE_NEWNET
+            os.close(self.before)
+            raise Skip("no network namespace can be made here")
+        try:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+                fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x40))       # SIOCSIFFLAGS: IFF_UP, IFF_RUNNING
+                for a in addresses:                                                     # SIOCSIFADDR: struct in6_ifreq
+                    fcntl.ioctl(s, 0x8916, socket.inet_pton(socket.AF_INET6, a) + struct.pack("Ii", 128, socket.if_nametoindex("lo")))
+        except OSError:
+            self.leave()
+            raise Skip("no IPv6 in this kernel")
+
+    def leave(self):
+        self.libc.setns(self.before, 0x40000000)
+        os.close(self.before)
+
+
+@case
+def one_network(top, cache):
+    """A host with IPv6 has a /64 to choose addresses from: they share one quota, which the next /64 has no part in."""
+    addresses = [f"fd00::{n:x}" for n in range(1, 9)] + ["fd00::abcd:ef01:2345:6789"]
+    other = "fd00:0:0:1::1"
+    network = Network(*addresses, other)
+    try:
+        items = [cache.add(n, 1000) for n in range(1, 9)]
+        d = Daemon()
+        s = Server(top, cache, "--listen", "[::]:0", "--ipfs", d.url, "--publish-again-per-hour", "3", "--requests-per-second", "1",
+            "--burst", "200", wait=False)
+        port = int(re.match(r"http://\[::\]:(\d+)/\n$", s.process.stdout.readline().decode())[1])
+
+        def answers(source, text):
+            """The statuses of all answers to what is sent from there."""
+            got = b""
+            with socket.create_connection(("fd00::1", port), 20, (source, 0)) as c:
+                c.sendall(text[:-2] + b"Connection: close\r\n\r\n")
+                while piece := c.recv(65536):
+                    got += piece
+            return [int(n) for n in re.findall(rb"HTTP/1.1 (\d+)", got)]
+
+        def again(source, item):
+            return answers(source, f"POST {AGAIN}{item} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+
+        until(lambda: all(s.urn(i) for i in items), 60)
+        got = [again(a, i) for a, i in zip(addresses, items[:5])]
+        assert got == [[202]] * 3 + [[429]] * 2, got
+        assert again(addresses[-1], items[5]) == [429] and again(other, items[6]) == [202]
+        # Requests of any kind: what one address has spent the others have not.
+        one = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        assert answers(addresses[0], one * 300).count(200) < 290
+        for a in (addresses[1], addresses[-1]):
+            assert answers(a, one * 300).count(200) < 100, a
+        assert answers(other, one * 150) == [200] * 150
+        s.end()
+    finally:
+        network.leave()
+
+
 # --- Changes beneath it ------------------------------------------------------------------------------------------------------
 
 @case
@@ -1219,7 +1282,7 @@ def upstream(top, cache):
     return s
 
 
-class Upstream:
+class Origin:
     """A server that has narinfos and nars, but no directory here."""
 
     def __init__(self):
@@ -1293,7 +1356,7 @@ class Mirror(Server):
 @case
 def own_cache(top, cache):
     """No directory of the upstream server, only its URL: nars come to the state directory, and blocks from there."""
-    up = Upstream()
+    up = Origin()
     nars, infos, asked, add = up.nars, up.infos, up.asked, up.add
     good, slow, lies, half = add("good", 300_000), add("slow", 1_000_000), add("lies", 50_000, 60_000), add("half", 50_000, missing=True)
     evil = add("evil", 1000)
@@ -1329,7 +1392,7 @@ def own_cache(top, cache):
 @case
 def own_cache_limit(top, cache):
     """What nobody has used for longest makes room; what is used, or just came, stays."""
-    up = Upstream()
+    up = Origin()
     items = [up.add(f"item-{n}", 300_000) for n in range(6)]
     s = Mirror(top, cache, up, "--mirror-size", "2")
 
