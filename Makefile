@@ -65,7 +65,7 @@ RESOLVE := $(filter-out %/main.c,$(wildcard helper/resolve/*.c))
 ERIS_CODEC := $(patsubst %,helper/eris/%.c,access base32 blake2b4 block decode encode pool urn)
 ERIS := $(filter-out %/main.c,$(wildcard helper/eris/*.c))
 IPFS := $(wildcard helper/ipfs/*.c)
-PUBLISH := $(filter-out %/main.c,$(wildcard helper/publish/*.c)) helper/eris/address.c helper/eris/part.c helper/eris/request.c helper/eris/store.c $(ERIS_CODEC) $(IPFS)
+PUBLISH := $(filter-out %/main.c,$(wildcard helper/publish/*.c)) helper/common/limit.c helper/eris/address.c helper/eris/part.c helper/eris/request.c helper/eris/store.c $(ERIS_CODEC) $(IPFS)
 # Small parts of the broker that the command line uses, too: its configuration, its way to give up rights.
 CLI := $(filter-out %/main.c,$(wildcard helper/cli/*.c)) broker/conf.c broker/crypto.c broker/drop.c broker/file.c \
 	broker/storepath.c broker/nixbase32.c
@@ -80,7 +80,7 @@ LIB_guix :=
 SRC_fetch := helper/fetch/main.c $(FETCH) $(IPFS) $(ERIS_CODEC) $(COMMON_HELPER) $(IPC) $(B)/gen/fetch.bpf.c
 LIB_fetch := -lcurl -lcrypto -lssl -lsodium
 # It has the fetcher's sources and its policy, but prints lines where the fetcher sends packets.
-HEAL := $(filter-out %/main.c,$(wildcard helper/heal/*.c)) $(FETCH) $(IPFS) $(ERIS_CODEC) helper/common/seal.c $(IPC) broker/conf.c \
+HEAL := $(filter-out %/main.c,$(wildcard helper/heal/*.c)) $(FETCH) $(IPFS) $(ERIS_CODEC) helper/common/limit.c helper/common/seal.c $(IPC) broker/conf.c \
 	broker/drop.c broker/file.c $(B)/gen/fetch.bpf.c
 SRC_narlock-heal := helper/heal/main.c $(HEAL)
 UNITS := narlock-fetch.socket narlock-fetch@.service narlock-resolve.socket narlock-resolve@.service

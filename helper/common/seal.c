@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "helper/common/limit.h"
 #include "helper/common/logline.h"
 #include "helper/common/seal.h"
 
@@ -123,18 +124,7 @@ seal_identity(const struct seal_options *o, struct seal_report *r, struct err *e
 static int
 limit(int resource, uint64_t value, const char *name, struct err *e)
 {
-	struct rlimit now, want;
-
-	if (value == SEAL_NO_LIMIT)
-		return 0;
-	if (getrlimit((__rlimit_resource_t)resource, &now) != 0)
-		return err_sys(e, errno, "cannot read the limit %s", name);
-	/* Somebody before us may have been stricter. */
-	want.rlim_max = now.rlim_max != RLIM_INFINITY && now.rlim_max < value ? now.rlim_max : (rlim_t)value;
-	want.rlim_cur = want.rlim_max;
-	if (setrlimit((__rlimit_resource_t)resource, &want) != 0)
-		return err_sys(e, errno, "cannot set the limit %s", name);
-	return 0;
+	return value == SEAL_NO_LIMIT ? 0 : limit_set(resource, value, name, e);
 }
 
 static int

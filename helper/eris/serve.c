@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "helper/common/limit.h"
 #include "policy/landlock.h"
 #include "helper/eris/address.h"
 #include "helper/eris/block.h"
@@ -275,26 +276,13 @@ drop_capabilities(struct err *e)
 }
 
 static int
-limit(__rlimit_resource_t resource, rlim_t most, struct err *e)
-{
-	struct rlimit r;
-
-	if (getrlimit(resource, &r) != 0)
-		return err_sys(e, errno, "getrlimit");
-	if (r.rlim_max > most)
-		r.rlim_max = most;
-	r.rlim_cur = r.rlim_max;
-	return setrlimit(resource, &r) == 0 ? 0 : err_sys(e, errno, "setrlimit");
-}
-
-static int
 confine(const struct serve_options *o, struct err *e)
 {
 	const struct landlock_rule rule = { o->directory, LANDLOCK_READ };
 	struct landlock_result r;
 
 	/* For each connection a socket and a file. */
-	if (limit(RLIMIT_NOFILE, 2 * CONNECTIONS + 32, e) != 0 || limit(RLIMIT_CORE, 0, e) != 0 ||
+	if (limit_set(RLIMIT_NOFILE, 2 * CONNECTIONS + 32, "NOFILE", e) != 0 || limit_set(RLIMIT_CORE, 0, "CORE", e) != 0 ||
 	    drop_capabilities(e) != 0)
 		return -1;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)

@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "helper/common/limit.h"
 #include "helper/publish/confine.h"
 #include "policy/landlock.h"
 
@@ -186,23 +187,10 @@ confine_files(const struct conf *conf, const char *extra, int can_connect, struc
 	return 0;
 }
 
-static int
-limit(__rlimit_resource_t resource, rlim_t most, struct err *e)
-{
-	struct rlimit r;
-
-	if (getrlimit(resource, &r) != 0)
-		return err_sys(e, errno, "getrlimit");
-	if (r.rlim_max > most)
-		r.rlim_max = most;
-	r.rlim_cur = r.rlim_max;
-	return setrlimit(resource, &r) == 0 ? 0 : err_sys(e, errno, "setrlimit");
-}
-
 int
 confine_calls(const struct policy *policy, unsigned nofile, struct err *e)
 {
-	if (limit(RLIMIT_NOFILE, nofile, e) != 0 || limit(RLIMIT_CORE, 0, e) != 0)
+	if (limit_set(RLIMIT_NOFILE, nofile, "NOFILE", e) != 0 || limit_set(RLIMIT_CORE, 0, "CORE", e) != 0)
 		return -1;
 #ifndef NARLOCK_NO_SECCOMP
 	return policy_load(policy, e);
