@@ -45,12 +45,10 @@ block_verify(const uint8_t ref[ERIS_REF], const uint8_t *block, size_t len, uint
 	return memcmp(found, ref, ERIS_REF) == 0 ? NULL : "its hash is another one";
 }
 
-void
-block_verify_some(int *good, const uint8_t *const *refs, const uint8_t *const *blocks, unsigned n,
-    uint32_t block_size)
+/* The hashes of N blocks, at most 4. */
+static void
+hash_some(uint8_t found[4][32], const uint8_t *const *blocks, unsigned n, uint32_t block_size)
 {
-	uint8_t found[4][32];
-
 	if (n >= 3) {
 		/* With three, the fourth place is filled with one of them. */
 		const uint8_t *in[4] = { blocks[0], blocks[1], blocks[2], blocks[n - 1] };
@@ -60,6 +58,27 @@ block_verify_some(int *good, const uint8_t *const *refs, const uint8_t *const *b
 		for (unsigned i = 0; i < n; i++)
 			hash(found[i], blocks[i], block_size, NULL);
 	}
+}
+
+void
+block_refs(uint8_t (*refs)[ERIS_REF], const uint8_t *blocks, unsigned n, uint32_t block_size)
+{
+	const uint8_t *each[4] = { NULL };
+	uint8_t found[4][32];
+
+	for (unsigned i = 0; i < n; i++)
+		each[i] = blocks + (size_t)i * block_size;
+	hash_some(found, each, n, block_size);
+	memcpy(refs, found, (size_t)n * ERIS_REF);
+}
+
+void
+block_verify_some(int *good, const uint8_t *const *refs, const uint8_t *const *blocks, unsigned n,
+    uint32_t block_size)
+{
+	uint8_t found[4][32];
+
+	hash_some(found, blocks, n, block_size);
 	for (unsigned i = 0; i < n; i++)
 		good[i] = memcmp(found[i], refs[i], ERIS_REF) == 0;
 }

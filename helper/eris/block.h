@@ -28,6 +28,9 @@ const char *block_verify(const uint8_t ref[ERIS_REF], const uint8_t *block, size
 void block_verify_some(int *good, const uint8_t *const *refs, const uint8_t *const *blocks, unsigned n,
     uint32_t block_size);
 
+/* block_refs(refs, blocks, n, block_size): the references of N (at most 4) blocks that stand one behind the other. */
+void block_refs(uint8_t (*refs)[ERIS_REF], const uint8_t *blocks, unsigned n, uint32_t block_size);
+
 /* block_seal_leaves(blocks, n, block_size, secret, pairs): encrypt N plain leaves, one behind the other in
  * memory, where they stand, and store their pairs. */
 void block_seal_leaves(uint8_t *blocks, size_t n, uint32_t block_size, const uint8_t secret[ERIS_KEY],

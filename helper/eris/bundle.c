@@ -68,7 +68,8 @@ mark_repeats(struct bundle *b, struct err *e)
 }
 
 static int
-take_node(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+take_node(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len,
+    struct err *e)
 {
 	struct bundle *b = ctx;
 	struct bundle_node *n = reallocarray(b->nodes, b->nnodes + 1, sizeof(*n));
@@ -80,6 +81,7 @@ take_node(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t l
 	n->data = copy(data, len);
 	if (n->data == NULL)
 		return err_set(e, "out of memory");
+	n->kind = kind;
 	n->len = len;
 	memcpy(n->hash, hash, ERIS_REF);
 	b->nnodes++;
@@ -95,7 +97,7 @@ bundle_end(struct bundle *b, const struct eris_cap *cap, const uint8_t *narinfo,
 
 	qsort(b->items, b->nitems, sizeof(*b->items), manifest_compare);
 	rc = mark_repeats(b, e);
-	if (rc != 0 || (w = manifest_new(take_node, b, e)) == NULL)
+	if (rc != 0 || (w = manifest_new(b->block_size, take_node, b, e)) == NULL)
 		return -1;
 	for (size_t i = 0; rc == 0 && i < b->nitems; i++)
 		if (!b->items[i].repeats)

@@ -2,7 +2,7 @@
  * Helper (eris): all blocks of one content, in the order in which a decoder wants them, and the manifest that
  * links them: what IPFS is given of a nar.
  *
- * Memory: 64 bytes for each block and 43 for each link, and, where they are kept, the nodes of the tree,
+ * Memory: 64 bytes for each block and 50 for its link, and, where they are kept, the nodes of the tree,
  * which are 1/512 of the content (1/15 with small blocks). */
 #ifndef NARLOCK_ERIS_BUNDLE_H
 #define NARLOCK_ERIS_BUNDLE_H
@@ -22,6 +22,7 @@ struct bundle_item {
 };
 
 struct bundle_node {
+	enum car_kind kind;
 	uint8_t hash[ERIS_REF];
 	uint8_t *data;
 	size_t len;

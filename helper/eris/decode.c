@@ -279,12 +279,18 @@ check_group(void *ctx, size_t i)
 	size_t first = i * GROUP;
 	unsigned n = c->n - first < GROUP ? (unsigned)(c->n - first) : GROUP;
 	const uint8_t *refs[GROUP] = { NULL }, *blocks[GROUP] = { NULL };
+	int good[GROUP];
+	unsigned m = 0;
 
-	for (unsigned j = 0; j < n; j++) {
-		refs[j] = c->given[first + j]->ref;
-		blocks[j] = c->given[first + j]->block;
-	}
-	block_verify_some(c->good + first, refs, blocks, n, c->block_size);
+	for (size_t j = first; j < first + n; j++)
+		if (!c->given[j]->known) {
+			refs[m] = c->given[j]->ref;
+			blocks[m++] = c->given[j]->block;
+		}
+	block_verify_some(good, refs, blocks, m, c->block_size);
+	m = 0;
+	for (size_t j = first; j < first + n; j++)
+		c->good[j] = c->given[j]->known || good[m++];
 	for (size_t j = first; j < first + n; j++)
 		if (c->good[j])
 			block_open(c->plain[j], c->given[j]->block, c->block_size, c->piece[j]->level,

@@ -74,6 +74,7 @@ struct decode_given {
 	const uint8_t *ref;   /* in: as which it was asked for */
 	const uint8_t *block; /* in: its bytes, which stay the caller's */
 	size_t len;           /* in: any */
+	uint8_t known;        /* in: 1: REF was made from these bytes just now, and is not checked again */
 	enum decode_verdict verdict; /* out */
 	const char *why;      /* out: what is wrong, static text; NULL unless DECODE_WRONG */
 };

@@ -246,7 +246,7 @@ put_manifest(struct car_out *c, struct err *e)
 	for (size_t i = c->bundle.nnodes; i-- > 0;) {
 		const struct bundle_node *node = &c->bundle.nodes[i];
 
-		if (put_section(c, CAR_NODE, node->hash, node->data, node->len, e) != 0)
+		if (put_section(c, node->kind, node->hash, node->data, node->len, e) != 0)
 			return -1;
 	}
 	return 0;

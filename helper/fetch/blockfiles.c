@@ -42,7 +42,7 @@ on_leaf(void *owner, uint64_t index, enum sched_outcome outcome, const uint8_t *
 		return;
 	look_at(f);
 	if (outcome == SCHED_BLOCK &&
-	    blockwants_give_one(b, &b->origins[f->source], a->ref, block, ERIS_LARGE) == DECODE_WRONG)
+	    blockwants_give_one(b, &b->origins[f->source], a->ref, 0, block, ERIS_LARGE) == DECODE_WRONG)
 		outcome = SCHED_OTHER;
 	blockasks_answer(b, a, outcome, retry_ms, NULL);
 }
@@ -73,7 +73,7 @@ on_extra(void *owner, uint64_t index, const uint8_t ref[ERIS_REF], const uint8_t
 
 	(void)index;
 	look_at(f);
-	if (blockwants_give_one(b, &b->origins[f->source], ref, block, ERIS_LARGE) == DECODE_TAKEN)
+	if (blockwants_give_one(b, &b->origins[f->source], ref, 0, block, ERIS_LARGE) == DECODE_TAKEN)
 		(void)sched_arrived(b->sched, b->fetch->now, ref);
 }
 

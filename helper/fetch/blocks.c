@@ -9,7 +9,6 @@
 #include "helper/fetch/blockpool.h"
 #include "helper/fetch/blocks.h"
 #include "helper/fetch/blocks_own.h"
-#include "helper/fetch/carget.h"
 #include "helper/fetch/rangeget.h"
 
 /* How long nothing may come where all sources are such as let other nars wait and brought nothing (blocksources.c). */
@@ -258,8 +257,7 @@ blocks_deadline(const struct blocks *b)
 		earlier(&due, blocksources_probes_end(b));
 	if (b->again == 1)
 		earlier(&due, again_deadline(b->fetch));
-	if (b->car != NULL && !carget_waits(b->car))
-		earlier(&due, b->car_looked + STREAM_LOOK_MS);
+	earlier(&due, blockstream_deadline(b));
 	for (size_t i = 0; i < b->nfiles; i++)
 		if (b->files[i].get != NULL)
 			earlier(&due, rangeget_deadline(b->files[i].get));
@@ -357,7 +355,7 @@ blocks_free(struct blocks *b)
 	blocksources_remember(b);
 	blockpool_stop_all(b->fetch);
 	again_end(b->fetch);
-	carget_free(b->car);
+	blockstream_free(b);
 	for (size_t i = 0; i < b->nfiles; i++)
 		rangeget_free(b->files[i].get);
 	sched_free(b->sched);

@@ -2,7 +2,7 @@
  * Helper (fetch), blocks: what the parts of one assembly share: its structure, and the calls between them.
  *
  * blocks.c (the assembly) drives the rest: blocksources.c (who is asked), blockasks.c (requests by
- * reference), blockfiles.c (parts of files), blockstream.c (the CAR stream).  What these bring goes to
+ * reference), blockfiles.c (parts of files), blockstream.c (all as one stream).  What these bring goes to
  * blockwants.c, which tells blockwhere.c (counting) and blockheal.c (what IPFS missed).  Nobody else includes
  * this. */
 #ifndef NARLOCK_FETCH_BLOCKS_OWN_H
@@ -12,6 +12,8 @@
 #include "helper/fetch/blockconf.h"
 #include "helper/fetch/blockpool.h"
 #include "helper/fetch/blocks.h"
+#include "helper/fetch/carget.h"
+#include "helper/fetch/rootget.h"
 #include "helper/ipfs/sched.h"
 
 /* Nodes asked for before their turn: more than one, so that a missing one has time to come from elsewhere. */
@@ -103,9 +105,14 @@ struct blocks {
 	uint16_t servers[BLOCKS_PLACES];
 	char urls[BLOCKS_PLACES][LIMIT_URL + 1];
 
-	struct carget *car;
+	struct rootget *root;     /* of the manifest, which names the file */
+	uint8_t root_over, has_file;
+	uint8_t file[ERIS_REF];
+	uint64_t file_blocks;
+	struct carget *car;       /* the stream, in one of its forms */
+	enum carget_form car_form;
 	size_t car_source;
-	uint32_t car_tried;       /* bit: that source of the configuration was */
+	uint32_t car_tried[CARGET_FORMS]; /* bit: that source of the configuration was */
 	uint8_t car_over, car_holds, car_full;
 	uint64_t car_since, car_looked, car_blocks; /* at the last look */
 	uint8_t full_ref[ERIS_REF];
@@ -140,9 +147,9 @@ int blockwants_is_recent(const struct blocks *b, const uint8_t *ref);
 /* blockwants_arrived(b, w, o, data, len): the right block for W, from there.  W is gone after this call. */
 void blockwants_arrived(struct blocks *b, struct want *w, const struct origin *o, const uint8_t *data,
     size_t len);
-/* blockwants_give_one(b, o, ref, data, len): one block that came without a request of the scheduler's, or from a
- * file. */
-enum decode_verdict blockwants_give_one(struct blocks *b, const struct origin *o, const uint8_t *ref,
+/* blockwants_give_one(b, o, ref, known, data, len): one block that came without a request of the scheduler's, or from a
+ * file.  KNOWN: 1: REF was made from its bytes. */
+enum decode_verdict blockwants_give_one(struct blocks *b, const struct origin *o, const uint8_t *ref, int known,
     const uint8_t *data, size_t len);
 
 /* --- blockheal.c: what IPFS missed ------------------------------------------------------------------ */
@@ -195,10 +202,14 @@ int blockfiles_ask(struct blocks *b, struct file *f, const struct ask *a);
 /* blockfiles_pump(b): take in what has come, ask for more. */
 void blockfiles_pump(struct blocks *b);
 
-/* --- blockstream.c: the CAR stream ------------------------------------------------------------------ */
+/* --- blockstream.c: all as one stream --------------------------------------------------------------- */
 
 /* blockstream_pump(b): begin it, take in what has come, end it. */
 void blockstream_pump(struct blocks *b);
+/* blockstream_deadline(b): when (milliseconds) it wants to be called again at the latest. */
+uint64_t blockstream_deadline(const struct blocks *b);
+/* blockstream_free(b): end it. */
+void blockstream_free(struct blocks *b);
 
 /* --- blockwhere.c: counting ------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (fetch), blocks: the CAR stream in use (carget.h), as long as it is faster than requests. */
+ * Helper (fetch), blocks: the stream in use (carget.h), as long as it is faster than requests. */
 #include <string.h>
 
 #include "helper/common/logline.h"
@@ -7,18 +7,21 @@
 #include "helper/fetch/blocks_own.h"
 #include "helper/fetch/carget.h"
 #include "helper/fetch/source.h"
+#include "helper/ipfs/manifest.h"
 
 /* A stream is let alone as long as it brings so many blocks in STREAM_LOOK_MS: 3 MiB a second; and at its
  * beginning. */
 #define STREAM_BLOCKS 25
 #define STREAM_PATIENCE_MS 400
+/* How long the root of the manifest is waited for before the CAR is asked for instead; blocks come meanwhile. */
+#define ROOT_WAIT_MS 1000
 /* When so many blocks have come, no other stream is begun: it would bring them all again. */
 #define STREAM_ANEW 256
 /* A block of the stream that nobody wants after so many more leaves were read will never be wanted. */
 #define STREAM_AHEAD 64
 
 static enum carget_use
-on_stream(void *owner, const uint8_t ref[ERIS_REF], const uint8_t *data, size_t len)
+on_stream(void *owner, const uint8_t ref[ERIS_REF], int known, const uint8_t *data, size_t len)
 {
 	struct blocks *b = owner;
 	struct origin o = { .from = FROM_IPFS, .at = b->car_source };
@@ -40,7 +43,7 @@ on_stream(void *owner, const uint8_t ref[ERIS_REF], const uint8_t *data, size_t 
 		b->car_full = at - b->full_at <= (uint64_t)STREAM_AHEAD * b->o.cap.block_size;
 		return b->car_full ? CARGET_FULL : CARGET_SPARE;
 	}
-	switch (blockwants_give_one(b, &o, ref, data, len)) {
+	switch (blockwants_give_one(b, &o, ref, known, data, len)) {
 	case DECODE_TAKEN:
 		b->streamed++;
 		(void)sched_arrived(b->sched, b->fetch->now, ref);
@@ -60,25 +63,108 @@ hold(struct blocks *b, int on)
 	b->car_holds = (uint8_t)on;
 }
 
+static int
+is_here(const struct block_source *s)
+{
+	return s->at.socket[0] != '\0' || strcmp(s->url.host, "127.0.0.1") == 0 || strcmp(s->url.host, "::1") == 0 ||
+	    strcmp(s->url.host, "localhost") == 0;
+}
+
+/* A gateway on the machine of a daemon that is asked: most likely that daemon's own.  Kubo's makes CARs with half of the
+ * work of dag/export, and in larger pieces. */
+static int
+is_beside_daemon(const struct blocks *b, size_t gateway)
+{
+	const struct block_source *all = b->fetch->blocks->sources, *g = &all[gateway];
+
+	for (size_t i = 0; i < b->fetch->blocks->nsources && g->at.kind == RPC_GATEWAY; i++)
+		if (all[i].at.kind == RPC_IPFS && b->added[i] &&
+		    (all[i].at.socket[0] == '\0' && strcmp(all[i].url.host, g->url.host) == 0 ? 1 :
+		    is_here(&all[i]) && is_here(g)))
+			return 1;
+	return 0;
+}
+
+/* Whether that source is to be asked for a stream in some form. */
+static int
+next_form(const struct blocks *b, size_t source, enum carget_form *form)
+{
+	const struct block_source *s = &b->fetch->blocks->sources[source];
+
+	*form = b->has_file && !s->no_file && (b->car_tried[CARGET_FILE] >> source & 1) == 0 ? CARGET_FILE : CARGET_CAR;
+	return s->at.kind != RPC_BLOCKS && (*form == CARGET_FILE || (!s->no_car &&
+	    (b->car_tried[CARGET_CAR] >> source & 1) == 0));
+}
+
+/* The next stream: 1, its source and form; 0: none, or not yet. */
+static int
+next_stream(const struct blocks *b, size_t *which, enum carget_form *form)
+{
+	for (int beside = 1; beside >= 0; beside--)
+		for (size_t i = 0; i < b->fetch->blocks->nsources; i++) {
+			if (!next_form(b, i, form) || !source_usable(b->fetch, i) || is_beside_daemon(b, i) != beside)
+				continue;
+			if (beside && b->probes[i] == PROBE_ASKED) /* it will say in a moment whether it has it */
+				return 0;
+			if (!b->added[i] || (b->probes[i] == PROBE_SEARCHES && !b->patient))
+				continue;
+			*which = i;
+			return 1;
+		}
+	return 0;
+}
+
+/* The root of the manifest names the file.  1: it is not known yet whether it will come. */
+static int
+waits_for_root(struct blocks *b)
+{
+	struct manifest_root m;
+	const uint8_t *data;
+	size_t len;
+	struct err e;
+	enum rootget_state state;
+
+	if (b->root_over)
+		return 0;
+	if (b->root == NULL)
+		b->root = rootget_new(b->fetch, 1, b->o.manifest, 0, ROOT_WAIT_MS, &e);
+	state = b->root != NULL ? rootget_pump(b->root, &data, &len) : ROOTGET_NOWHERE;
+	if (state == ROOTGET_RUNS)
+		return 1;
+	if (state == ROOTGET_FOUND && manifest_parse(&m, data, len, &e) == 0 && m.blocks > 1 &&
+	    m.blocks <= carget_bytes(b->o.max_length) / b->o.cap.block_size) {
+		b->has_file = 1;
+		b->file_blocks = m.blocks;
+		memcpy(b->file, m.file, ERIS_REF);
+	}
+	rootget_free(b->root);
+	b->root = NULL;
+	b->root_over = 1;
+	return 0;
+}
+
 static void
 start_stream(struct blocks *b)
 {
 	static const struct carget_owner calls = { on_stream };
+	struct carget_ask ask = { .max_bytes = carget_bytes(b->o.max_length), .block_size = b->o.cap.block_size };
 	struct fetch *f = b->fetch;
 	uint64_t all = 0;
 	struct err e;
 
 	for (unsigned i = 0; i < FROM_KINDS; i++)
 		all += b->got[i];
-	if (b->car_tried != 0 && all > STREAM_ANEW)
+	if ((b->car_tried[CARGET_FILE] | b->car_tried[CARGET_CAR]) != 0 && all > STREAM_ANEW)
 		b->car_over = 1;
-	for (size_t i = 0; i < f->blocks->nsources && b->car == NULL && !b->car_over; i++) {
-		if (f->blocks->sources[i].at.kind == RPC_BLOCKS || (b->car_tried >> i & 1) != 0 || !b->added[i] ||
-		    !source_usable(f, i) || (b->probes[i] == PROBE_SEARCHES && !b->patient))
-			continue;
-		b->car_tried |= 1u << i;
-		b->car_source = i;
-		b->car = carget_new(f, i, b->o.manifest, carget_bytes(b->o.max_length), &calls, b, &e);
+	while (b->car == NULL && !b->car_over && next_stream(b, &b->car_source, &b->car_form)) {
+		if (waits_for_root(b))
+			return;
+		(void)next_stream(b, &b->car_source, &b->car_form); /* there may be a file now */
+		ask.form = b->car_form;
+		ask.hash = ask.form == CARGET_FILE ? b->file : b->o.manifest;
+		ask.blocks = b->file_blocks;
+		b->car_tried[ask.form] |= 1u << b->car_source;
+		b->car = carget_new(f, b->car_source, &ask, &calls, b, &e);
 	}
 	if (b->car == NULL)
 		return;
@@ -140,9 +226,26 @@ blockstream_pump(struct blocks *b)
 		look_at_stream(b);
 		return;
 	}
-	if (state == CARGET_WHOLE || state == CARGET_MISSING)
+	/* Without its nodes the file is not to be had, but what it is made of may be. */
+	if (state == CARGET_WHOLE ||
+	    (state == CARGET_MISSING && (b->car_form == CARGET_CAR || carget_blocks(b->car) > 0)))
 		b->car_over = 1;
 	if (state == CARGET_BROKEN)
 		logline("%s", why);
 	end_stream(b);
+}
+
+uint64_t
+blockstream_deadline(const struct blocks *b)
+{
+	if (b->root != NULL)
+		return rootget_deadline(b->root);
+	return b->car != NULL && !carget_waits(b->car) ? b->car_looked + STREAM_LOOK_MS : UINT64_MAX;
+}
+
+void
+blockstream_free(struct blocks *b)
+{
+	rootget_free(b->root);
+	carget_free(b->car);
 }

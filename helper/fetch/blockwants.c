@@ -105,10 +105,10 @@ blockwants_arrived(struct blocks *b, struct want *w, const struct origin *o, con
 }
 
 enum decode_verdict
-blockwants_give_one(struct blocks *b, const struct origin *o, const uint8_t *ref, const uint8_t *data,
+blockwants_give_one(struct blocks *b, const struct origin *o, const uint8_t *ref, int known, const uint8_t *data,
     size_t len)
 {
-	struct decode_given given = { .ref = ref, .block = data, .len = len };
+	struct decode_given given = { .ref = ref, .block = data, .len = len, .known = (uint8_t)known };
 	struct want *w = blockwants_find(b, ref);
 	struct err e;
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "helper/fetch/blockcut.h"
 #include "helper/fetch/carget.h"
 #include "helper/fetch/source.h"
 #include "helper/ipfs/car.h"
@@ -19,16 +20,19 @@ struct carget {
 	struct fetch *fetch;
 	size_t source;
 	struct transfer transfer;
-	struct car *car;
+	enum carget_form form;
+	uint32_t block_size;     /* of a file */
+	struct car *car;         /* of a CAR */
+	struct blockcut *cut;    /* of a file */
 	const struct carget_owner *calls;
 	void *owner;
-	uint8_t manifest[ERIS_REF];
+	uint8_t hash[ERIS_REF];
 	enum carget_state state;
 	uint8_t asked;           /* the request was made */
 	uint8_t rooted;          /* the header of the CAR was looked at */
 	uint8_t paused, resume;
 	uint8_t pending;         /* `block' waits for room */
-	struct car_block block;
+	struct car_block block;  /* of a file: CAR_RAW */
 	size_t skip;             /* bytes that libcurl gives again after a pause */
 	uint64_t useful, blocks, nodes, received, max_nodes;
 	unsigned spare;          /* blocks of no use in a row */
@@ -51,30 +55,44 @@ carget_bytes(uint64_t max_content)
 	return max_content + max_content / 128 + 2 * MANIFEST_ROOT;
 }
 
-struct carget *
-carget_new(struct fetch *f, size_t source, const uint8_t manifest[ERIS_REF], uint64_t max_bytes,
-    const struct carget_owner *owner_calls, void *owner, struct err *e)
+static int
+make_reader(struct carget *c, const struct carget_ask *ask, struct err *e)
 {
-	struct car_options o = { .block_max = MANIFEST_ROOT, .bytes_max = max_bytes,
+	struct car_options o = { .block_max = MANIFEST_ROOT, .bytes_max = ask->max_bytes,
 		.unasked_max = CARGET_FOREIGN_MAX };
+
+	if (ask->form == CARGET_FILE)
+		c->cut = blockcut_new(ask->block_size, ask->blocks, e);
+	else
+		c->car = car_new(&o, e);
+	return c->cut != NULL || c->car != NULL ? 0 : -1;
+}
+
+struct carget *
+carget_new(struct fetch *f, size_t source, const struct carget_ask *ask, const struct carget_owner *owner_calls,
+    void *owner, struct err *e)
+{
+	const struct block_source *s = &f->blocks->sources[source];
 	struct carget *c;
 
-	if (source >= f->blocks->nsources || f->blocks->sources[source].at.kind == RPC_BLOCKS)
-		return (void)err_set(e, "no source of CAR streams"), NULL;
-	if (f->blocks->sources[source].no_car)
-		return (void)err_set(e, "%s: gives no CAR streams", f->blocks->sources[source].name), NULL;
+	if (source >= f->blocks->nsources || s->at.kind == RPC_BLOCKS)
+		return (void)err_set(e, "no source of streams"), NULL;
+	if (ask->form == CARGET_FILE ? s->no_file : s->no_car)
+		return (void)err_set(e, "%s: gives no such streams", s->name), NULL;
 	if ((c = calloc(1, sizeof *c)) == NULL)
-		return (void)err_set(e, "no memory for a CAR stream"), NULL;
+		return (void)err_set(e, "no memory for a stream"), NULL;
 	c->fetch = f;
 	c->source = source;
+	c->form = ask->form;
+	c->block_size = ask->block_size;
 	c->calls = owner_calls;
 	c->owner = owner;
-	memcpy(c->manifest, manifest, ERIS_REF);
+	memcpy(c->hash, ask->hash, ERIS_REF);
 	c->useful = f->now;
-	c->max_nodes = max_bytes / ((uint64_t)ERIS_LARGE * 64) + 8;
-	if ((c->car = car_new(&o, e)) == NULL ||
-	    transfer_init(&c->transfer, f, TRANSFER_BLOCK, &calls, c, e) != 0) {
+	c->max_nodes = ask->max_bytes / ((uint64_t)ERIS_LARGE * 64) + 8;
+	if (make_reader(c, ask, e) != 0 || transfer_init(&c->transfer, f, TRANSFER_BLOCK, &calls, c, e) != 0) {
 		car_free(c->car);
+		blockcut_free(c->cut);
 		free(c);
 		return NULL;
 	}
@@ -89,6 +107,7 @@ carget_free(struct carget *c)
 		return;
 	transfer_free(&c->transfer);
 	car_free(c->car);
+	blockcut_free(c->cut);
 	free(c);
 }
 
@@ -109,7 +128,7 @@ end(struct carget *c, enum carget_state state, const char *why)
 		source_judged(c->fetch, c->source, RPC_UNREACHABLE, why);
 }
 
-/* An error message in the place of a CAR. */
+/* An error message in the place of a stream. */
 static int
 says_error(struct carget *c)
 {
@@ -125,7 +144,7 @@ judged(struct carget *c, const struct rpc_reply *r)
 	struct block_source *s = &c->fetch->blocks->sources[c->source];
 	struct rpc_judgement j;
 
-	rpc_judge(&j, &s->at, RPC_EXPORT, NULL, 0, r);
+	rpc_judge(&j, &s->at, c->form == CARGET_FILE ? RPC_FILE : RPC_EXPORT, NULL, 0, r);
 	c->retry_ms = j.retry_ms;
 	switch (j.verdict) {
 	case RPC_MISSING:
@@ -141,8 +160,8 @@ judged(struct carget *c, const struct rpc_reply *r)
 		}
 		/* A daemon without this command, or one that does not allow it to us, may have blocks all the
 		 * same. */
-		s->no_car = 1;
-		end(c, CARGET_BROKEN, "gives no CAR streams");
+		*(c->form == CARGET_FILE ? &s->no_file : &s->no_car) = 1;
+		end(c, CARGET_BROKEN, c->form == CARGET_FILE ? "gives no files" : "gives no CAR streams");
 		break;
 	default:
 		end(c, CARGET_WHOLE, "");
@@ -150,7 +169,7 @@ judged(struct carget *c, const struct rpc_reply *r)
 }
 
 static void
-no_car(struct carget *c, const char *why)
+no_stream(struct carget *c, const char *why)
 {
 	struct rpc_reply r = { .connected = 1, .complete = 1, .status = 500, .retry_after = -1,
 		.body = c->head, .len = c->head_len };
@@ -179,10 +198,10 @@ on_done(void *owner, CURLcode result)
 		judged(c, &r);
 	else if (c->received == 0)
 		end(c, CARGET_MISSING, "answers with nothing");
-	else if (car_end(c->car, &e) != 0)
-		no_car(c, e.text);
+	else if ((c->form == CARGET_FILE ? blockcut_end(c->cut, &e) : car_end(c->car, &e)) != 0)
+		no_stream(c, e.text);
 	else if (c->blocks + c->nodes + c->spare == 0)
-		end(c, CARGET_MISSING, "answers with a CAR without blocks");
+		end(c, CARGET_MISSING, "answers with a stream without blocks");
 	else
 		end(c, CARGET_WHOLE, "");
 }
@@ -196,10 +215,10 @@ check_root(struct carget *c)
 	const uint8_t *cid;
 	size_t len;
 
-	if (c->rooted)
+	if (c->rooted || c->form == CARGET_FILE)
 		return 1;
 	c->rooted = 1;
-	car_cid(wanted, CAR_NODE, c->manifest);
+	car_cid(wanted, CAR_NODE, c->hash);
 	return car_root(c->car, &cid, &len) == 0 && len == sizeof wanted &&
 	    memcmp(cid, wanted, sizeof wanted) == 0;
 }
@@ -208,7 +227,7 @@ static void
 spare(struct carget *c)
 {
 	if (++c->spare > CARGET_SPARE_MAX)
-		end(c, CARGET_BROKEN, "a CAR with too many blocks that nobody asked for");
+		end(c, CARGET_BROKEN, "too many blocks that nobody asked for");
 }
 
 static void
@@ -218,7 +237,7 @@ take_node(struct carget *c, const struct car_block *b)
 		end(c, CARGET_LIE, "a node of a manifest with another hash");
 	else if (++c->nodes > c->max_nodes)
 		end(c, CARGET_BROKEN, "a CAR with too many nodes");
-	else if (memcmp(b->hash, c->manifest, ERIS_REF) == 0 && c->blocks == 0)
+	else if (memcmp(b->hash, c->hash, ERIS_REF) == 0 && c->blocks == 0)
 		c->useful = c->fetch->now;
 }
 
@@ -233,13 +252,13 @@ take(struct carget *c)
 		end(c, CARGET_BROKEN, "a CAR of something else");
 		return 1;
 	}
-	if (b->kind == CAR_NODE) {
+	if (b->kind == CAR_NODE || b->kind == CAR_FILE) {
 		take_node(c, b);
 		return 1;
 	}
 	if (b->kind != CAR_RAW) /* counted by the reader */
 		return 1;
-	switch (c->calls->block(c->owner, b->hash, b->data, b->len)) {
+	switch (c->calls->block(c->owner, b->hash, c->form == CARGET_FILE, b->data, b->len)) {
 	case CARGET_USED:
 		c->useful = c->fetch->now;
 		c->blocks++;
@@ -270,6 +289,19 @@ keep_head(struct carget *c, const char *data, size_t n)
 	c->head_len += take_n;
 }
 
+/* As car_feed(). */
+static int
+feed(struct carget *c, const uint8_t **at, size_t *left, struct err *e)
+{
+	struct car_block *b = &c->block;
+
+	if (c->form == CARGET_CAR)
+		return car_feed(c->car, at, left, b, e);
+	b->kind = CAR_RAW;
+	b->len = c->block_size;
+	return blockcut_feed(c->cut, at, left, &b->hash, &b->data, e);
+}
+
 static size_t
 on_body(void *owner, const char *data, size_t n)
 {
@@ -292,7 +324,7 @@ on_body(void *owner, const char *data, size_t n)
 			c->skip = n - left;
 			return CURL_WRITEFUNC_PAUSE;
 		}
-		if (c->state != CARGET_RUNS || (rc = car_feed(c->car, &at, &left, &c->block, &e)) == 0) {
+		if (c->state != CARGET_RUNS || (rc = feed(c, &at, &left, &e)) == 0) {
 			c->received += (uint64_t)(at - from);
 			break;
 		}
@@ -301,7 +333,7 @@ on_body(void *owner, const char *data, size_t n)
 		if (rc < 0 && memmem(data, n, GATEWAY_ERROR, sizeof GATEWAY_ERROR - 1) != NULL)
 			end(c, CARGET_MISSING, "does not have all of it");
 		else if (rc < 0)
-			no_car(c, e.text);
+			no_stream(c, e.text);
 	}
 	return c->state == CARGET_RUNS ? n : 0;
 }
@@ -320,7 +352,7 @@ ask(struct carget *c)
 		(void)err_set(&c->why, "%s: is left alone", s->name);
 		return;
 	}
-	if (rpc_build(&r, &s->at, RPC_EXPORT, c->manifest, 0, NULL, &e) != 0) {
+	if (rpc_build(&r, &s->at, c->form == CARGET_FILE ? RPC_FILE : RPC_EXPORT, c->hash, 0, NULL, &e) != 0) {
 		end(c, CARGET_BROKEN, e.text);
 		return;
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Helper (fetch): a whole nar as one stream of blocks: the CAR beneath its manifest, from one IPFS daemon or
- * trustless gateway.
+ * Helper (fetch): a whole nar as one stream of blocks, from one IPFS daemon or gateway: the file that its manifest
+ * names, which is nothing but the blocks, or the CAR beneath the manifest, which has more around them and costs the
+ * daemon more.
  *
  * Nothing is asked again here: what the stream does not bring is its owner's to fetch elsewhere.  The owner
  * calls carget_pump() in every turn of the loop until it says how the stream has ended, and looks at
@@ -24,28 +25,41 @@ enum carget_use {
 };
 
 struct carget_owner {
-	/* The next block of ERIS in the stream.  Its bytes (at most 1 MiB, any number) are not checked and
-	 * only valid during the call, which must not free the stream. */
-	enum carget_use (*block)(void *owner, const uint8_t ref[ERIS_REF], const uint8_t *data, size_t len);
+	/* The next block of ERIS in the stream.  KNOWN: 1: REF was made from its bytes; else these (at most 1 MiB,
+	 * any number) are not checked.  They are only valid during the call, which must not free the stream. */
+	enum carget_use (*block)(void *owner, const uint8_t ref[ERIS_REF], int known, const uint8_t *data, size_t len);
 };
 
 enum carget_state {
 	CARGET_RUNS,
-	CARGET_WHOLE,       /* the CAR is complete: what it did not bring, the source does not have */
+	CARGET_WHOLE,       /* it is complete: what it did not bring, the source does not have */
 	CARGET_MISSING,     /* the source does not have it, or not all of it */
 	CARGET_BUSY,        /* not now, or the connection broke */
 	CARGET_UNREACHABLE, /* nobody there; the source is remembered as dead */
-	CARGET_BROKEN,      /* no CAR, of something else, too long, too much of no use: not for this nar */
+	CARGET_BROKEN,      /* no such stream, of something else, too long, too much of no use: not for this nar */
 	CARGET_LIE,         /* other bytes than a hash names; it is dropped for good, and LIAR is sent */
 };
 
 struct carget;
 
-/* carget_new(f, source, manifest, max_bytes, calls, owner, e): ask f->blocks->sources[source] (RPC_IPFS or
- * RPC_GATEWAY) for all beneath the manifest (the hash in its CID).  MAX_BYTES: of the whole CAR, nodes of the
- * manifest and CIDs included (carget_bytes()).  NULL on failure.  Memory: 1.1 MiB and libcurl's buffers. */
-struct carget *carget_new(struct fetch *f, size_t source, const uint8_t manifest[ERIS_REF],
-    uint64_t max_bytes, const struct carget_owner *calls, void *owner, struct err *e);
+enum carget_form {
+	CARGET_FILE, /* HASH is that of the file */
+	CARGET_CAR,  /* HASH is that of the manifest */
+	CARGET_FORMS,
+};
+
+struct carget_ask {
+	enum carget_form form;
+	const uint8_t *hash;     /* ERIS_REF bytes: in the CID of what is asked for */
+	uint64_t max_bytes;      /* CARGET_CAR: of all of it, nodes and CIDs included (carget_bytes()) */
+	uint32_t block_size;     /* CARGET_FILE */
+	uint64_t blocks;         /* CARGET_FILE: that it has */
+};
+
+/* carget_new(f, source, ask, calls, owner, e): ask f->blocks->sources[source] (RPC_IPFS or RPC_GATEWAY).  Nothing is
+ * kept of ASK.  NULL on failure.  Memory: 1.1 MiB (a file: 128 KiB) and libcurl's buffers. */
+struct carget *carget_new(struct fetch *f, size_t source, const struct carget_ask *ask,
+    const struct carget_owner *calls, void *owner, struct err *e);
 /* carget_free(c): end it, whatever state it is in. */
 void carget_free(struct carget *c);
 

@@ -247,7 +247,7 @@ indexed(struct flight *fl)
 static void
 look_for_root(struct flight *fl)
 {
-	struct manifest_node n;
+	struct manifest_root n;
 	const uint8_t *data;
 	size_t len;
 	struct err e;
@@ -256,7 +256,7 @@ look_for_root(struct flight *fl)
 	case ROOTGET_RUNS:
 		break;
 	case ROOTGET_FOUND:
-		if (manifest_parse(&n, data, len, &e) == 0 && n.root && n.narinfo != NULL) {
+		if (manifest_parse(&n, data, len, &e) == 0 && n.narinfo != NULL) {
 			found(fl, n.narinfo, n.narinfo_len, TTL_NOT_TOLD);
 			break;
 		}

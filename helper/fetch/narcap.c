@@ -76,12 +76,11 @@ static int
 read_root(struct order *o, const uint8_t *data, size_t len)
 {
 	const struct place *from = &o->places[o->root_of];
-	struct manifest_node n;
+	struct manifest_root n;
 	struct eris_cap cap;
 	struct err e;
 
-	if (manifest_parse(&n, data, len, &e) != 0 || (!n.root && err_set(&e, "no root") != 0) ||
-	    urn_from_bytes(&cap, n.cap, &e) != 0) {
+	if (manifest_parse(&n, data, len, &e) != 0 || urn_from_bytes(&cap, n.cap, &e) != 0) {
 		logline("a manifest is passed over: %s", e.text);
 		return -1;
 	}

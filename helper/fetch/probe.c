@@ -111,11 +111,11 @@ start(struct fetch *f, struct flight *fl)
 static int
 right_manifest(const struct probe *p, const uint8_t *data, size_t len)
 {
-	struct manifest_node n;
+	struct manifest_root n;
 	uint8_t cap[ERIS_CAP];
 	struct err e;
 
-	if (manifest_parse(&n, data, len, &e) != 0 || !n.root)
+	if (manifest_parse(&n, data, len, &e) != 0)
 		return 0;
 	urn_to_bytes(cap, &p->cap);
 	return !p->has_cap || memcmp(cap, n.cap, sizeof cap) == 0;

@@ -3,12 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "helper/eris/base32.h"
 #include "helper/ipfs/car.h"
 #include "helper/ipfs/cbor.h"
 
-/* CIDv1; raw or dag-cbor; blake2b-256 (0xb220 as a varint), 32 bytes. */
+/* CIDv1; raw, dag-cbor or dag-pb; blake2b-256 (0xb220 as a varint), 32 bytes. */
 static const uint8_t ours[] = { 0x01, 0x55, 0xa0, 0xe4, 0x02, 0x20 };
 #define DAG_CBOR 0x71
+#define DAG_PB 0x70
 /* Bytes of a varint with a length of ours. */
 #define VARINT 5
 
@@ -89,8 +91,8 @@ void
 car_cid(uint8_t cid[CAR_OURS], enum car_kind kind, const uint8_t hash[ERIS_REF])
 {
 	memcpy(cid, ours, sizeof ours);
-	if (kind == CAR_NODE)
-		cid[1] = DAG_CBOR;
+	if (kind == CAR_NODE || kind == CAR_FILE)
+		cid[1] = kind == CAR_NODE ? DAG_CBOR : DAG_PB;
 	memcpy(cid + sizeof ours, hash, ERIS_REF);
 }
 
@@ -99,7 +101,17 @@ car_kind_of(const uint8_t *cid, size_t len)
 {
 	if (len != CAR_OURS || cid[0] != ours[0] || memcmp(cid + 2, ours + 2, sizeof ours - 2) != 0)
 		return CAR_OTHER;
-	return cid[1] == ours[1] ? CAR_RAW : cid[1] == DAG_CBOR ? CAR_NODE : CAR_OTHER;
+	return cid[1] == ours[1] ? CAR_RAW : cid[1] == DAG_CBOR ? CAR_NODE : cid[1] == DAG_PB ? CAR_FILE : CAR_OTHER;
+}
+
+void
+car_cid_text(char text[CAR_CID_TEXT + 1], enum car_kind kind, const uint8_t hash[ERIS_REF])
+{
+	uint8_t cid[CAR_OURS];
+
+	car_cid(cid, kind, hash);
+	text[0] = 'b';
+	base32_encode(text + 1, cid, sizeof cid, BASE32_LOWER);
 }
 
 /* --- Reading ----------------------------------------------------------------------------------------- */

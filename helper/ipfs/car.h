@@ -29,13 +29,14 @@ struct car_options {
 
 enum car_kind {
 	CAR_RAW,   /* CIDv1, raw, BLAKE2b-256: a block of ERIS by its reference */
-	CAR_NODE,  /* CIDv1, dag-cbor, BLAKE2b-256: a node of a manifest */
+	CAR_NODE,  /* CIDv1, dag-cbor, BLAKE2b-256: the root of a manifest */
+	CAR_FILE,  /* CIDv1, dag-pb, BLAKE2b-256: a node of the file in a manifest */
 	CAR_OTHER, /* anything else; counted as unasked */
 };
 
 struct car_block {
 	enum car_kind kind;
-	const uint8_t *hash;       /* ERIS_REF bytes, for the first two kinds */
+	const uint8_t *hash;       /* ERIS_REF bytes, for all kinds but the last */
 	const uint8_t *cid, *data; /* valid until the next call */
 	size_t cid_len, len;
 };
@@ -71,9 +72,12 @@ size_t car_put_root(uint8_t *to, enum car_kind kind, const uint8_t hash[ERIS_REF
 /* car_put_section(to, kind, hash, len): what stands before a block of LEN bytes.  Returns its length. */
 size_t car_put_section(uint8_t *to, enum car_kind kind, const uint8_t hash[ERIS_REF], size_t len);
 
-/* car_cid(cid, kind, hash): the 38 bytes of CIDs of our kinds (CAR_RAW, CAR_NODE). */
+/* car_cid(cid, kind, hash): the 38 bytes of CIDs of our kinds (all but CAR_OTHER). */
 #define CAR_OURS 38
 void car_cid(uint8_t cid[CAR_OURS], enum car_kind kind, const uint8_t hash[ERIS_REF]);
+/* car_cid_text(text, kind, hash): the same as text: 'b' and base32. */
+#define CAR_CID_TEXT 62
+void car_cid_text(char text[CAR_CID_TEXT + 1], enum car_kind kind, const uint8_t hash[ERIS_REF]);
 /* car_kind_of(cid, len): which kind it is. */
 enum car_kind car_kind_of(const uint8_t *cid, size_t len);
 

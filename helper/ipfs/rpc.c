@@ -152,6 +152,9 @@ build_ipfs(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, 
 	case RPC_EXPORT:
 		snprintf(r->url, sizeof r->url, "%s/api/v0/dag/export?arg=%s&progress=false", base, cid);
 		return 0;
+	case RPC_FILE:
+		snprintf(r->url, sizeof r->url, "%s/api/v0/cat?arg=%s&progress=false", base, cid);
+		return 0;
 	case RPC_VERSION:
 		snprintf(r->url, sizeof r->url, "%s/api/v0/version", base);
 		return 0;
@@ -173,6 +176,10 @@ build_gateway(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask as
 		snprintf(r->url, sizeof r->url, "%s/ipfs/%s?format=car&dag-scope=all", s->base, cid);
 		return 0;
 	}
+	if (ask == RPC_FILE) {
+		snprintf(r->url, sizeof r->url, "%s/ipfs/%s", s->base, cid);
+		return 0;
+	}
 	header(r, "Accept: ", "application/vnd.ipld.raw");
 	snprintf(r->url, sizeof r->url, "%s/ipfs/%s?format=raw", s->base, ask == RPC_VERSION ? EMPTY_CID : cid);
 	return 0;
@@ -183,13 +190,14 @@ rpc_build(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, c
     uint32_t timeout_ms, const char *boundary, struct err *e)
 {
 	char cid[MANIFEST_CID_LEN + 1] = "", ref[URN_REF_LEN + 1];
-	int node = ask == RPC_EXPORT || ask == RPC_NODE, needs = ask == RPC_GET || ask == RPC_HAS || node;
+	int node = ask == RPC_EXPORT || ask == RPC_NODE, stream = ask == RPC_EXPORT || ask == RPC_FILE;
+	int needs = ask == RPC_GET || ask == RPC_HAS || node || stream;
 
 	memset(r, 0, sizeof *r);
-	if (needs != (hash != NULL) || (s->kind == RPC_IPFS && ask != RPC_EXPORT && needs && timeout_ms == 0))
+	if (needs != (hash != NULL) || (s->kind == RPC_IPFS && !stream && needs && timeout_ms == 0))
 		return err_set(e, "a question without what it needs");
-	if (node)
-		manifest_cid_format(cid, hash);
+	if (node || ask == RPC_FILE)
+		car_cid_text(cid, node ? CAR_NODE : CAR_FILE, hash);
 	else if (needs)
 		urn_cid_format(cid, hash);
 	if (s->authorization[0] != '\0')

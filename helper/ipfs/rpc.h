@@ -44,7 +44,8 @@ enum rpc_ask {
 	RPC_IMPORT,  /* RPC_IPFS: a CAR as the only part of a form */
 	RPC_EXPORT,  /* RPC_IPFS, RPC_GATEWAY: a CAR of all beneath the manifest HASH; no time-out */
 	RPC_VERSION, /* RPC_IPFS: its version; RPC_GATEWAY: the empty block: does it work at all? */
-	RPC_NODE,    /* the node HASH of a manifest */
+	RPC_NODE,    /* the root HASH of a manifest */
+	RPC_FILE,    /* RPC_IPFS, RPC_GATEWAY: the file HASH (unixfs.h) as a stream of its bytes; no time-out */
 };
 
 struct rpc_request {
@@ -95,7 +96,7 @@ struct rpc_judgement {
 };
 
 /* rpc_judge(j, s, ask, hash, block_size, reply): ASK is RPC_GET, RPC_NODE, RPC_HAS, RPC_IMPORT, RPC_EXPORT
- * (the way only: what has come is a CAR) or RPC_VERSION; a block is hashed (block_init()). */
+ * or RPC_FILE (the way only: what has come is a CAR, or blocks) or RPC_VERSION; a block is hashed (block_init()). */
 void rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
     uint32_t block_size, const struct rpc_reply *reply);
 

@@ -506,11 +506,13 @@ put_row(struct nodes *m, struct err *e)
 
 /* The node before this one was not the root. */
 static int
-on_node(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+on_node(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len,
+    struct err *e)
 {
 	struct nodes *m = ctx;
 	uint8_t key[CATALOG_KEY];
 
+	(void)kind;
 	(void)data;
 	(void)len;
 	if (m->begun) {

@@ -11,7 +11,7 @@
 #include "helper/publish/catalog.h"
 
 #define APPLICATION 0x6e61726c /* narl */
-#define VERSION 3
+#define VERSION 4
 /* How long a writer waits for another one, in milliseconds; readers never wait. */
 #define BUSY_MS 10000
 /* Keys of a row at most, but for those of one reference, which stay together; and keys that are merged into a
@@ -85,7 +85,7 @@ static const char schema[] =
     "CREATE TABLE node(id INTEGER PRIMARY KEY,pairs BLOB NOT NULL);"
     "CREATE TABLE block(first INTEGER PRIMARY KEY,keys BLOB NOT NULL);";
 
-_Static_assert(APPLICATION == 1851880044 && VERSION == 3, "as the schema has them");
+_Static_assert(APPLICATION == 1851880044 && VERSION == 4, "as the schema has them");
 
 struct catalog {
 	sqlite3 *db;

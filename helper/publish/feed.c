@@ -101,9 +101,10 @@ put_section(struct feed *f, enum car_kind kind, const uint8_t *hash, const uint8
 }
 
 static int
-put_node(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+put_node(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len,
+    struct err *e)
 {
-	return put_section(ctx, CAR_NODE, hash, data, len, e);
+	return put_section(ctx, kind, hash, data, len, e);
 }
 
 static int

@@ -99,9 +99,11 @@ add(void *ctx, uint32_t number, unsigned level, const struct eris_pair *pair, co
 }
 
 static int
-no_sink(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+no_sink(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len,
+    struct err *e)
 {
 	(void)ctx;
+	(void)kind;
 	(void)hash;
 	(void)data;
 	(void)len;
@@ -114,7 +116,7 @@ pack_manifest(struct catalog *c, const struct catalog_nar *nar, const char *nari
     manifest_sink sink,
     void *ctx, uint8_t root[ERIS_REF], struct err *e)
 {
-	struct manifest_writer *w = manifest_new(sink == NULL ? no_sink : sink, ctx, e);
+	struct manifest_writer *w = manifest_new(ERIS_LARGE, sink == NULL ? no_sink : sink, ctx, e);
 	uint8_t cap[ERIS_CAP];
 	int rc;
 

@@ -156,10 +156,12 @@ read_leaf(struct opened *o, uint32_t number, uint8_t *data)
 
 /* Every node as it comes, until it is the one. */
 static int
-keep_node(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+keep_node(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len,
+    struct err *e)
 {
 	struct place_job *job = ctx;
 
+	(void)kind;
 	if (memcmp(hash, job->ref, ERIS_REF) != 0)
 		return 0;
 	job->manifest = malloc(len);
