@@ -144,8 +144,8 @@ decode(struct bench *b, struct pool *pool, int check)
 
 			if (number == 0)
 				die("a block is wanted that is not there");
-			given[n] = (struct decode_given){ w[n].ref, b->blocks + (size_t)(number - 1) * ERIS_LARGE, ERIS_LARGE, 0,
-			    NULL };
+			given[n] = (struct decode_given){ .ref = w[n].ref,
+			    .block = b->blocks + (size_t)(number - 1) * ERIS_LARGE, .len = ERIS_LARGE };
 			n++;
 		}
 		if (n > 0 && decode_give(d, given, n, &e) != 0)
