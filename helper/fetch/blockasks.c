@@ -20,7 +20,7 @@ blockasks_answer(struct blocks *b, struct ask *a, enum sched_outcome outcome, ui
 	struct want *w = blockwants_find(b, a->ref);
 
 	a->active = 0;
-	if (outcome != SCHED_BLOCK && w != NULL && b->origins[a->source].from == FROM_IPFS)
+	if (outcome == SCHED_MISSING && w != NULL && b->origins[a->source].from == FROM_IPFS)
 		w->missed = 1;
 	(void)sched_answer(b->sched, b->fetch->now, a->id, outcome, retry_ms, why);
 }
@@ -65,7 +65,8 @@ judge_doubt(struct blocks *b, const struct blockpool_end *end)
 	source_replied(b->fetch, end->ask.source, &j, &end->reply);
 	if (a->active && a->id == end->ask.id)
 		blockasks_answer(b, a, outcome_of(j.verdict), j.retry_ms, j.why);
-	blockheal_settle(b, blockheal_doubt_of(b, end->ask.id), j.verdict != RPC_BLOCK);
+	blockheal_settle(b, blockheal_doubt_of(b, end->ask.id), j.verdict == RPC_BLOCK ? BLOCKHEAL_YES :
+	    j.verdict == RPC_MISSING ? BLOCKHEAL_NO : BLOCKHEAL_NOTHING);
 }
 
 static int
@@ -87,6 +88,8 @@ give_batch(struct blocks *b, struct blockpool_end *ends, size_t n)
 	for (size_t i = 0; i < n; i++)
 		if (ends[i].ask.question == RPC_HAS) {
 			blocksources_probed(b, &ends[i]);
+		} else if (ends[i].ask.question == RPC_PEERS) {
+			blockpeers_told(b, &ends[i]);
 		} else if (blockheal_doubt_of(b, ends[i].ask.id) != NULL) {
 			judge_doubt(b, &ends[i]);
 		} else if (looks_good(&ends[i])) {
@@ -131,6 +134,17 @@ blockasks_take(struct blocks *b)
 
 /* --- Requests --------------------------------------------------------------------------------------- */
 
+void
+blockasks_send(struct blocks *b, const struct ask *a, uint32_t ms)
+{
+	size_t at = b->origins[a->source].at;
+	struct blockpool_ask ask = { .id = a->id, .source = at, .timeout_ms = ms, .block_size = b->o.cap.block_size,
+		.question = blockpeers_is_alone(b, at) ? RPC_LOCAL : RPC_GET };
+
+	memcpy(ask.ref, a->ref, ERIS_REF);
+	blockpool_start(b->fetch, &ask);
+}
+
 static void
 start_ask(struct blocks *b, const struct sched_ask *s)
 {
@@ -138,7 +152,7 @@ start_ask(struct blocks *b, const struct sched_ask *s)
 	const struct origin *o = &b->origins[s->source];
 	const struct want *w = blockwants_find(b, s->ref);
 
-	*a = (struct ask){ .id = s->id, .active = 1, .source = (uint8_t)s->source,
+	*a = (struct ask){ .id = s->id, .active = 1, .source = (uint8_t)s->source, .due = b->fetch->now + s->timeout_ms,
 		.index = w != NULL ? w->offset / ERIS_LARGE : 0 };
 	memcpy(a->ref, s->ref, ERIS_REF);
 	if (o->from == FROM_RANGE) {
@@ -146,11 +160,7 @@ start_ask(struct blocks *b, const struct sched_ask *s)
 			blockasks_answer(b, a, SCHED_BUSY, 0, NULL);
 	} else {
 		/* The daemon gives up a little earlier: it says so, and its connection can be used again. */
-		struct blockpool_ask ask = { .id = s->id, .source = o->at,
-			.timeout_ms = s->timeout_ms - s->timeout_ms / 8, .block_size = b->o.cap.block_size };
-
-		memcpy(ask.ref, s->ref, ERIS_REF);
-		blockpool_start(b->fetch, &ask);
+		blockasks_send(b, a, s->timeout_ms - s->timeout_ms / 8);
 	}
 }
 
@@ -167,7 +177,7 @@ blockasks_stop(struct blocks *b)
 		if (!a->active || a->id != id)
 			continue;
 		a->active = 0;
-		if (w != NULL && o->from == FROM_IPFS) /* still wanted: it was late */
+		if (w != NULL && o->from == FROM_IPFS && b->fetch->now >= a->due) /* others end before their time */
 			w->missed = 1;
 		if (o->from != FROM_RANGE && blockheal_doubt_of(b, id) == NULL)
 			blockpool_stop(b->fetch, id);

@@ -27,6 +27,8 @@ struct block_source {
 	uint8_t silent;             /* dead_until is there for its silence only: it is asked where there is no other way */
 	uint8_t vain;               /* nars in a row that waited for it in vain */
 	uint64_t vain_until;        /* ms: as long as that makes a difference */
+	uint8_t alone;              /* a daemon that knows no peers */
+	uint64_t peers_until;       /* ms: it is not asked for them again before */
 };
 
 enum seed { SEED_MISSING, SEED_ALL, SEED_NONE };

@@ -63,38 +63,65 @@ doubt(struct blocks *b, const struct want *w, const uint8_t *data)
 }
 
 void
-blockheal_settle(struct blocks *b, struct doubt *d, int missed)
+blockheal_settle(struct blocks *b, struct doubt *d, enum blockheal_said said)
 {
-	if (missed)
+	if (said == BLOCKHEAL_NO)
 		heal_missed(b->fetch, d->ref);
+	else if (said == BLOCKHEAL_NOTHING)
+		heal_unsure(b->fetch, d->ref, 1);
 	heal_block(b->fetch, d->ref, d->data, b->o.cap.block_size);
 	free(d->data);
 	d->data = NULL;
 }
 
 void
-blockheal_settle_late(struct blocks *b, uint64_t ms)
+blockheal_settle_late(struct blocks *b)
 {
 	for (unsigned i = 0; i < DOUBTS; i++) {
 		struct doubt *d = &b->doubts[i];
 
-		if (d->data == NULL || b->fetch->now < d->since + ms)
+		if (d->data == NULL || b->fetch->now < d->since + b->fetch->blocks->block_ms)
 			continue;
 		blockpool_stop(b->fetch, d->id);
-		blockheal_settle(b, d, 1);
+		blockheal_settle(b, d, BLOCKHEAL_NO);
 	}
+}
+
+void
+blockheal_end(struct blocks *b)
+{
+	for (unsigned i = 0; i < DOUBTS; i++)
+		if (b->doubts[i].data != NULL)
+			blockheal_settle(b, &b->doubts[i], BLOCKHEAL_NOTHING);
+	for (unsigned i = 0; i < WANTS; i++)
+		if (b->wants[i].used && b->wants[i].missed)
+			heal_missed(b->fetch, b->wants[i].ref);
 }
 
 /* --- What has come from elsewhere ------------------------------------------------------------------- */
 
-void
-blockheal_came(struct blocks *b, const struct want *w, const uint8_t *data, size_t len)
+static int
+has_daemon(const struct blocks *b)
 {
-	int doubts = w->missed || blockheal_ipfs_fails(b) ? -1 : doubt(b, w, data);
+	unsigned i = 0;
+
+	while (i < b->norigins && b->origins[i].from != FROM_IPFS)
+		i++;
+	return i < b->norigins;
+}
+
+void
+blockheal_came(struct blocks *b, const struct want *w, enum from from, const uint8_t *data, size_t len)
+{
+	int doubts = w->missed ? 1 : doubt(b, w, data);
 
 	if (doubts == 0)
 		return;
-	if (doubts < 0)
+	if (w->missed)
 		heal_missed(b->fetch, w->ref);
+	else if (doubts < 0 || blockheal_ipfs_fails(b))
+		heal_unsure(b->fetch, w->ref, 1);
+	else if (has_daemon(b) && from != FROM_GATEWAY) /* a gateway has it from IPFS */
+		heal_unsure(b->fetch, w->ref, 0);
 	heal_block(b->fetch, w->ref, data, len);
 }

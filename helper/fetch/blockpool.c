@@ -263,7 +263,8 @@ slot_start(struct slot *s)
 	struct err e;
 
 	if ((s->transfer.easy != NULL || transfer_init(&s->transfer, f, TRANSFER_BLOCK, &calls, s, &e) == 0) &&
-	    rpc_build(&r, &at->at, s->ask.question, s->ask.ref, s->ask.timeout_ms, NULL, &e) == 0)
+	    rpc_build(&r, &at->at, s->ask.question, s->ask.question == RPC_PEERS ? NULL : s->ask.ref, s->ask.timeout_ms,
+	    NULL, &e) == 0)
 		state = source_ask(&s->transfer, at, &r, &e);
 	f->pool->naming -= s->state == NAMING;
 	s->state = state == HOST_READY ? RUNNING : NAMING;

@@ -48,7 +48,7 @@ uint64_t blockpool_greeted(const struct fetch *f);
 struct blockpool_ask {
 	uint32_t id;         /* its user's name for it */
 	size_t source;       /* in f->blocks->sources */
-	enum rpc_ask question; /* RPC_GET, or RPC_HAS: of a gateway, whose answer has no body */
+	enum rpc_ask question; /* RPC_GET, RPC_LOCAL, RPC_PEERS; or RPC_HAS: of a gateway, whose answer has no body */
 	uint32_t timeout_ms; /* after which a daemon gives up by itself; the pool does not */
 	uint32_t block_size;
 	uint8_t ref[ERIS_REF];

@@ -82,6 +82,8 @@ hopeless(struct blocks *b)
 			b->again = 2;
 		}
 	/* Those who have not said no may have it by now. */
+	if (b->insists && blockpeers_any_alone(b))
+		why = "no source has all blocks, and the IPFS daemon knows no peers";
 	if (!b->insists || sched_nowhere(b->sched, b->fetch->now))
 		stuck(b, why);
 }
@@ -147,7 +149,8 @@ blocks_pump(struct blocks *b)
 		return b->state;
 	blockasks_take(b); /* first: what gateways say decides where they are added */
 	blocksources_add(b);
-	blockheal_settle_late(b, b->fetch->blocks->block_ms);
+	blockpeers_pump(b);
+	blockheal_settle_late(b);
 	blockwants_fill(b);
 	blockstream_pump(b);
 	blockfiles_pump(b);
@@ -351,7 +354,7 @@ blocks_free(struct blocks *b)
 	if (b == NULL)
 		return;
 	if (b->sched != NULL)
-		blockheal_settle_late(b, 0);
+		blockheal_end(b);
 	blocksources_remember(b);
 	blockpool_stop_all(b->fetch);
 	again_end(b->fetch);

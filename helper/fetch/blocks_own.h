@@ -48,7 +48,7 @@ struct want {
 	uint64_t offset;
 	uint16_t next;  /* in its chain, or unused; WANTS: none */
 	uint8_t used, level;
-	uint8_t missed; /* IPFS was asked for it, in vain */
+	uint8_t missed; /* IPFS was asked for it, and has said no or let its time pass */
 };
 
 /* A request as the scheduler knows it; its place is the lower half of the scheduler's id. */
@@ -56,6 +56,7 @@ struct ask {
 	uint32_t id;
 	uint8_t active;
 	uint8_t source; /* of the scheduler */
+	uint64_t due;   /* milliseconds: its time is over */
 	uint64_t index; /* of a leaf; where it is asked of a file */
 	uint8_t ref[ERIS_REF];
 };
@@ -122,6 +123,7 @@ struct blocks {
 	struct doubt doubts[DOUBTS];
 	uint8_t again;            /* 0: not yet; 1: under way; 2: over */
 	uint8_t insists, patient; /* there is no other way; they have all the time that is configured */
+	uint32_t lonely;          /* bit: that source of the configuration has said just now that it knows no peers */
 	uint8_t gave_up;          /* nothing came although it was insisted on */
 	uint32_t insist_ms;       /* how long nothing may come then */
 	uint64_t begun, progress; /* milliseconds */
@@ -156,21 +158,26 @@ enum decode_verdict blockwants_give_one(struct blocks *b, const struct origin *o
 
 /* blockheal_ipfs_fails(b): 1 if there is a daemon that should have had what comes from elsewhere. */
 int blockheal_ipfs_fails(const struct blocks *b);
-/* blockheal_came(b, w, data, len): W came from elsewhere: tell what IPFS needs to be given. */
-void blockheal_came(struct blocks *b, const struct want *w, const uint8_t *data, size_t len);
+/* blockheal_came(b, w, from, data, len): W came from elsewhere: tell what IPFS needs to be given. */
+void blockheal_came(struct blocks *b, const struct want *w, enum from from, const uint8_t *data, size_t len);
 /* blockheal_doubt_of(b, id): the block that came while that request to IPFS was under way, or NULL. */
 struct doubt *blockheal_doubt_of(struct blocks *b, uint32_t id);
-/* blockheal_settle(b, d, missed): IPFS has said whether it has D, which is gone after this call. */
-void blockheal_settle(struct blocks *b, struct doubt *d, int missed);
-/* blockheal_settle_late(b, ms): what IPFS does not say in time (milliseconds) counts as missed: else a block that
- * is nowhere would stay so. */
-void blockheal_settle_late(struct blocks *b, uint64_t ms);
+enum blockheal_said { BLOCKHEAL_YES, BLOCKHEAL_NO, BLOCKHEAL_NOTHING };
+/* blockheal_settle(b, d, said): what IPFS has said of D, which is gone after this call. */
+void blockheal_settle(struct blocks *b, struct doubt *d, enum blockheal_said said);
+/* blockheal_settle_late(b): what IPFS does not say in time counts as missed: else a block that is nowhere would stay
+ * so. */
+void blockheal_settle_late(struct blocks *b);
+/* blockheal_end(b): nothing more is waited for. */
+void blockheal_end(struct blocks *b);
 
 /* --- blockasks.c: requests by reference ------------------------------------------------------------- */
 
 /* blockasks_answer(b, a, outcome, retry_ms, why): A is over; tell the scheduler. */
 void blockasks_answer(struct blocks *b, struct ask *a, enum sched_outcome outcome, uint32_t retry_ms,
     const char *why);
+/* blockasks_send(b, a, ms): ask by reference; the source gives up after so long. */
+void blockasks_send(struct blocks *b, const struct ask *a, uint32_t ms);
 /* blockasks_take(b): take in what has come. */
 void blockasks_take(struct blocks *b);
 /* blockasks_start(b), blockasks_stop(b): begin what the scheduler wants; end what it does not want any more. */
@@ -194,6 +201,17 @@ uint64_t blocksources_patience(const struct blocks *b);
 /* blocksources_remember(b): at the end.  A source that did not answer any more: a daemon has to say its version
  * before the next item waits for it, and others are not tried for a while. */
 void blocksources_remember(struct blocks *b);
+
+/* --- blockpeers.c: daemons that know no peers -------------------------------------------------------- */
+
+/* blockpeers_pump(b): where there is no other way, ask daemons whether they know peers, once in a while. */
+void blockpeers_pump(struct blocks *b);
+/* blockpeers_told(b, end): the answer. */
+void blockpeers_told(struct blocks *b, const struct blockpool_end *end);
+/* blockpeers_is_alone(b, i): 1 if that source knows no peers: what it has not got now, it will not get. */
+int blockpeers_is_alone(const struct blocks *b, size_t source);
+/* blockpeers_any_alone(b): 1 if there is such a source. */
+int blockpeers_any_alone(const struct blocks *b);
 
 /* --- blockfiles.c: parts of files ------------------------------------------------------------------- */
 

@@ -98,8 +98,8 @@ void
 blockwants_arrived(struct blocks *b, struct want *w, const struct origin *o, const uint8_t *data, size_t len)
 {
 	blockwhere_note(b, o->from, o->at);
-	if (o->from == FROM_BLOCKS || o->from == FROM_RANGE)
-		blockheal_came(b, w, data, len);
+	if (o->from != FROM_IPFS)
+		blockheal_came(b, w, o->from, data, len);
 	note_recent(b, w->ref);
 	remove_want(b, w);
 }

@@ -28,13 +28,18 @@
 #define PAUSE_MS 5000
 /* Times that a block is put before it is left to narlock-heal. */
 #define TRIES 2
+/* For how long a daemon may look whether a block is there: js-ipfs looks in the network all the same. */
+#define ASK_MS 500
 
-enum known { UNKNOWN, MISSED, STORED };
+/* UNSURE: it came from elsewhere, and nobody has asked IPFS for it. */
+enum known { UNKNOWN, UNSURE, MISSED, STORED };
 
 /* A copy of a block, or what is left of one that is on its way. */
 struct copy {
 	uint32_t nar;
-	uint8_t missed, tries;
+	uint8_t known; /* enum known: UNKNOWN where all blocks are put */
+	uint8_t asks;  /* it is looked first whether it is there */
+	uint8_t tries;
 	uint32_t len;
 	uint8_t ref[ERIS_REF];
 	uint8_t *data;
@@ -46,10 +51,11 @@ struct nar {
 	uint8_t active;      /* its blocks are put */
 	uint8_t many;        /* more were missed than the table has room for */
 	uint8_t unknown;     /* heal_missed(NULL) */
+	uint8_t holes;       /* IPFS does not have all of it, as far as we know: what is UNSURE matters */
 	uint8_t written;     /* `entry' is in the journal */
 	uint8_t merged;      /* and has what somebody else had written */
 	uint8_t changed;     /* and blocks of it were put since */
-	uint64_t outstanding; /* missed, and not put */
+	uint64_t outstanding; /* missed or unsure, and not put */
 	unsigned pending;    /* copies in the queue or on their way */
 	struct journal_entry entry;
 };
@@ -61,6 +67,7 @@ struct flight {
 	struct transfer transfer;
 	enum flight_state state;
 	size_t source;
+	uint8_t asks;        /* one copy, and whether it is there */
 	uint64_t moved_ms;   /* when bytes went last, in either direction */
 	curl_off_t moved;
 	struct put_batch batch;
@@ -78,12 +85,15 @@ struct heal {
 	uint8_t state[TABLE];
 	uint8_t refs[TABLE][ERIS_REF];
 	unsigned in_table;
-	uint8_t last[ERIS_REF]; /* the last one that was missed when the table was full */
+	uint8_t last[ERIS_REF]; /* the last one that was missed or unsure when the table was full, and which of them */
+	enum known last_known;
 	struct copy queue[QUEUE];
 	size_t first, count;
+	size_t asks; /* of these: look first whether they are there */
 	struct put_known known[BLOCKCONF_SOURCES];
 	uint64_t paused[BLOCKCONF_SOURCES]; /* until then (milliseconds) */
 	uint8_t refused[BLOCKCONF_SOURCES]; /* it may be read, but lets us put nothing */
+	uint8_t mute[BLOCKCONF_SOURCES];    /* it does not tell us what is there */
 	uint8_t said;
 	struct flight flights[FLIGHTS];
 };
@@ -219,22 +229,25 @@ forget_ref(struct journal_entry *j, const uint8_t ref[ERIS_REF])
 		}
 }
 
-/* The block was put, or (STORED 0) will not be put by us. */
+/* LEFT: it will not be put by us.  THERE: there was no need to. */
+enum outcome { LEFT, PUT, THERE };
+
 static void
-copy_done(struct heal *h, const struct copy *c, int stored)
+copy_done(struct heal *h, const struct copy *c, enum outcome outcome)
 {
 	struct nar *n = nar_of(h, c->nar);
 
 	if (n == NULL)
 		return;
 	n->pending--;
-	if (stored && n == h->current)
-		h->reinserted++;
-	if (stored && c->missed) {
+	h->reinserted += outcome == PUT && n == h->current;
+	if (outcome != LEFT && c->known != UNKNOWN) {
+		size_t slot = slot_of(h, c->ref);
+
 		if (n->outstanding > 0)
 			n->outstanding--;
-		if (n->begun && h->state[slot_of(h, c->ref)] == MISSED)
-			h->state[slot_of(h, c->ref)] = STORED;
+		if (n->begun && h->state[slot] != UNKNOWN)
+			h->state[slot] = STORED;
 		forget_ref(&n->entry, c->ref);
 		n->changed = 1;
 	}
@@ -249,22 +262,29 @@ pop(struct heal *h, struct copy *c)
 	*c = *queue_at(h, 0);
 	h->first = (h->first + 1) % QUEUE;
 	h->count--;
+	h->asks -= c->asks;
+}
+
+/* Behind all others.  There is room. */
+static void
+append(struct heal *h, const struct copy *c)
+{
+	*queue_at(h, h->count++) = *c;
+	h->asks += c->asks;
 }
 
 static void
 push(struct heal *h, const struct copy *from, const uint8_t *data)
 {
-	uint8_t *copy = h->count < QUEUE ? malloc(from->len) : NULL;
-	struct copy *c;
+	struct copy c = *from;
 
-	if (copy == NULL) {
-		copy_done(h, from, 0);
+	c.data = h->count < QUEUE ? malloc(from->len) : NULL;
+	if (c.data == NULL) {
+		copy_done(h, from, LEFT);
 		return;
 	}
-	memcpy(copy, data, from->len);
-	c = queue_at(h, h->count++);
-	*c = *from;
-	c->data = copy;
+	memcpy(c.data, data, from->len);
+	append(h, &c);
 }
 
 /* Give up the copies of one nar, or of all (ID 0). */
@@ -277,9 +297,9 @@ give_up(struct heal *h, uint32_t id)
 		pop(h, &c);
 		if (id == 0 || c.nar == id) {
 			free(c.data);
-			copy_done(h, &c, 0);
+			copy_done(h, &c, LEFT);
 		} else {
-			*queue_at(h, h->count++) = c;
+			append(h, &c);
 		}
 	}
 }
@@ -378,32 +398,63 @@ heal_begin(struct fetch *f, const uint8_t cap[ERIS_CAP], const char *const *urls
 	    (f->blocks->seed_private || (allowed && !any_private(f, &n->entry)));
 }
 
+static enum known
+known_of(const struct heal *h, const struct nar *n, const uint8_t *ref)
+{
+	enum known known = (enum known)h->state[slot_of(h, ref)];
+
+	return known == UNKNOWN && n->many && memcmp(h->last, ref, ERIS_REF) == 0 ? h->last_known : known;
+}
+
+static void
+note(struct heal *h, struct nar *n, const uint8_t *ref, enum known known)
+{
+	size_t slot = slot_of(h, ref);
+
+	n->outstanding += h->state[slot] == UNKNOWN;
+	if (h->state[slot] == UNKNOWN && h->in_table == TABLE / 2) {
+		n->many = 1;
+		memcpy(h->last, ref, ERIS_REF);
+		h->last_known = known;
+		return;
+	}
+	h->in_table += h->state[slot] == UNKNOWN;
+	memcpy(h->refs[slot], ref, ERIS_REF);
+	h->state[slot] = (uint8_t)known;
+}
+
 void
 heal_missed(struct fetch *f, const uint8_t ref[ERIS_REF])
 {
 	struct heal *h = f->heal;
 	struct nar *n = h->current;
-	size_t slot;
+	enum known known;
 
 	if (n == NULL || !n->begun)
 		return;
+	n->holes = 1;
 	if (ref == NULL) {
 		n->unknown = 1;
 		return;
 	}
-	slot = slot_of(h, ref);
-	if (h->state[slot] != UNKNOWN)
+	known = (enum known)h->state[slot_of(h, ref)];
+	if (known != UNKNOWN && known != UNSURE)
 		return;
 	h->missed++;
-	n->outstanding++;
-	if (h->in_table == TABLE / 2) {
-		n->many = 1;
-		memcpy(h->last, ref, ERIS_REF);
+	note(h, n, ref, MISSED);
+}
+
+void
+heal_unsure(struct fetch *f, const uint8_t ref[ERIS_REF], int suspect)
+{
+	struct heal *h = f->heal;
+	struct nar *n = h->current;
+
+	if (n == NULL || !n->begun)
 		return;
-	}
-	memcpy(h->refs[slot], ref, ERIS_REF);
-	h->state[slot] = MISSED;
-	h->in_table++;
+	n->holes |= suspect != 0;
+	if (h->state[slot_of(h, ref)] == UNKNOWN)
+		note(h, n, ref, UNSURE);
 }
 
 static void
@@ -420,19 +471,19 @@ heal_block(struct fetch *f, const uint8_t ref[ERIS_REF], const uint8_t *data, si
 	struct heal *h = f->heal;
 	struct nar *n = h->current;
 	struct copy c = { .len = (uint32_t)len };
-	enum known known;
-	int later;
+	int all = f->blocks->seed == SEED_ALL, later;
 
 	if (n == NULL || !n->begun || len > ERIS_LARGE)
 		return;
-	known = (enum known)h->state[slot_of(h, ref)];
-	if (known == STORED)
+	if (n->unknown)
+		heal_unsure(f, ref, 1);
+	c.known = (uint8_t)known_of(h, n, ref);
+	if (c.known == STORED)
 		return;
-	if (known == UNKNOWN && n->unknown) /* nobody knows: as good as missed */
-		heal_missed(f, ref);
-	c.missed = known == MISSED || n->unknown || (n->many && memcmp(h->last, ref, ERIS_REF) == 0);
-	h->repaired += c.missed;
-	if (!n->active || (!c.missed && f->blocks->seed != SEED_ALL) || (target(h, &later) < 0 && !later))
+	c.asks = c.known == UNSURE && !all;
+	h->repaired += c.known == MISSED;
+	if (!n->active || (!all && (c.known == UNKNOWN || (c.known == UNSURE && !n->holes))) ||
+	    (target(h, &later) < 0 && !later))
 		return;
 	if (!f->blocks->seed_private && any_private(f, &n->entry)) { /* a name has got its address */
 		withdraw(h, n);
@@ -462,7 +513,7 @@ write_down(struct heal *h, struct nar *n)
 		j->all = 1;
 	} else {
 		for (size_t i = 0; i < TABLE; i++)
-			if (h->state[i] == MISSED)
+			if (h->state[i] == MISSED || h->state[i] == UNSURE)
 				journal_ref(j, h->refs[i]);
 	}
 	n->written = journal_put(h->fetch->journal, j, h->fetch->clock) == 0;
@@ -480,7 +531,7 @@ heal_end(struct fetch *f, int success)
 	/* By now it is known where names lead. */
 	if (n->active && !f->blocks->seed_private && any_private(f, &n->entry))
 		withdraw(h, n);
-	if (success && n->active && (n->outstanding > 0 || n->unknown) && has_daemon(h))
+	if (success && n->active && n->holes && (n->outstanding > 0 || n->unknown) && has_daemon(h))
 		write_down(h, n);
 	n->begun = 0;
 	settle(h, n);
@@ -520,11 +571,11 @@ land(struct flight *l, int again)
 		struct copy *c = &l->copies[i];
 
 		if (l->batch.stored[i])
-			copy_done(h, c, 1);
+			copy_done(h, c, PUT);
 		else if (again && c->tries < TRIES && nar_of(h, c->nar) != NULL)
 			push(h, c, l->batch.body + l->batch.at[i]);
 		else
-			copy_done(h, c, 0);
+			copy_done(h, c, LEFT);
 	}
 }
 
@@ -550,6 +601,49 @@ failed(struct flight *l, const struct rpc_judgement *j, int connected)
 	land(l, 1);
 }
 
+/* The block is not there: it was missed after all. */
+static void
+is_not_there(struct flight *l)
+{
+	struct heal *h = l->heal;
+	struct copy *c = &l->copies[0];
+	struct nar *n = nar_of(h, c->nar);
+
+	l->asks = c->asks = 0;
+	c->known = MISSED;
+	if (n != NULL && n->begun) {
+		n->outstanding -= h->state[slot_of(h, c->ref)] == UNKNOWN; /* there was no room for it: it is noted again */
+		heal_missed(h->fetch, c->ref);
+		h->repaired++;
+	}
+	if (h->count < QUEUE)
+		land(l, 1);
+	else
+		l->state = START_PUT;
+}
+
+/* What the daemon says of the one block of L. */
+static void
+asked(struct flight *l, const struct rpc_judgement *j, const struct rpc_reply *reply)
+{
+	struct heal *h = l->heal;
+
+	if (j->verdict == RPC_BLOCK) {
+		l->asks = 0;
+		l->state = FREE;
+		copy_done(h, &l->copies[0], THERE);
+	} else if (j->verdict == RPC_MISSING) {
+		is_not_there(l);
+	} else if (j->verdict == RPC_UNREACHABLE && reply->connected) {
+		h->mute[l->source] = 1; /* putting what is there already does no harm */
+		l->asks = 0;
+		land(l, 1);
+	} else {
+		l->asks = 0;
+		failed(l, j, reply->connected);
+	}
+}
+
 static void
 on_done(void *owner, CURLcode result)
 {
@@ -564,6 +658,10 @@ on_done(void *owner, CURLcode result)
 	source_reply(&reply, &l->transfer, result, l->answer, l->len);
 	if (l->state == PROVING) {
 		rpc_judge(&j, s, RPC_HAS, l->batch.refs[l->batch.n - 1], l->batch.len[l->batch.n - 1], &reply);
+		if (l->asks) {
+			asked(l, &j, &reply);
+			return;
+		}
 		r = PUT_FAILED;
 		if (j.verdict == RPC_BLOCK || j.verdict == RPC_MISSING)
 			r = put_proved(&l->batch, k, j.verdict == RPC_BLOCK);
@@ -596,7 +694,7 @@ start(struct flight *l)
 	enum host_state host;
 	struct err e;
 
-	if (rpc_build(&r, &s->at, ask, hash, h->fetch->blocks->block_ms, l->batch.boundary, &e) != 0) {
+	if (rpc_build(&r, &s->at, ask, hash, l->asks ? ASK_MS : h->fetch->blocks->block_ms, l->batch.boundary, &e) != 0) {
 		failed(l, &j, 0);
 		return;
 	}
@@ -614,12 +712,12 @@ start(struct flight *l)
 	}
 }
 
-/* Take copies out of the queue into one request. */
+/* Take copies out of the queue into one request: those that are put, or the first of those that are asked for. */
 static void
-launch(struct heal *h, struct flight *l, size_t source)
+launch(struct heal *h, struct flight *l, size_t source, int asks)
 {
 	unsigned most;
-	enum put_way way = put_choose(&h->known[source], h->count, &most);
+	enum put_way way = put_choose(&h->known[source], asks ? 1 : h->count - h->asks, &most);
 	char boundary[RPC_BOUNDARY + 1];
 	struct err e;
 
@@ -630,16 +728,22 @@ launch(struct heal *h, struct flight *l, size_t source)
 		return;
 	}
 	l->source = source;
-	while (l->batch.n < most && h->count > 0) {
-		struct copy *c = &l->copies[l->batch.n];
+	for (size_t left = h->count; left > 0; left--) {
+		struct copy c;
 
-		pop(h, c);
-		put_add(&l->batch, c->ref, c->data, c->len);
-		free(c->data);
-		c->data = NULL;
+		pop(h, &c);
+		if (l->batch.n == most || c.asks != asks) { /* once around, so that the order stays */
+			append(h, &c);
+			continue;
+		}
+		put_add(&l->batch, c.ref, c.data, c.len);
+		free(c.data);
+		c.data = NULL;
+		l->copies[l->batch.n - 1] = c;
 	}
 	put_end(&l->batch);
-	l->state = START_PUT;
+	l->asks = (uint8_t)asks;
+	l->state = asks ? START_PROOF : START_PUT;
 }
 
 /* A request that runs: does anything move? */
@@ -672,13 +776,26 @@ flying(const struct heal *h)
 	return n;
 }
 
-static unsigned
-flights_now(const struct heal *h, size_t source)
+/* Fill one more request. */
+static void
+take_off(struct heal *h, struct flight *l, size_t source)
 {
+	unsigned most = h->current != NULL && h->current->begun ? FLIGHTS_BESIDE : FLIGHTS, putting = 0;
+	size_t puts;
+
+	if (h->mute[source])
+		for (size_t i = 0; h->asks > 0 && i < h->count; i++) {
+			h->asks -= queue_at(h, i)->asks;
+			queue_at(h, i)->asks = 0;
+		}
+	puts = h->count - h->asks;
+	for (int i = 0; i < FLIGHTS; i++)
+		putting += h->flights[i].state != FREE && !h->flights[i].asks;
 	/* One, until it is known how this daemon takes many. */
-	if (h->count >= PUT_FEW && h->known[source].car == 0)
-		return 1;
-	return h->current != NULL && h->current->begun ? FLIGHTS_BESIDE : FLIGHTS;
+	if (puts >= PUT_FEW && h->known[source].car == 0 && putting > 0)
+		puts = 0;
+	if (flying(h) < most && puts + h->asks > 0)
+		launch(h, l, source, h->asks > 0 && (puts < PUT_FEW || putting > 0));
 }
 
 void
@@ -696,8 +813,8 @@ heal_pump(struct fetch *f)
 				give_up(h, 0);
 			break;
 		}
-		if (h->flights[i].state == FREE && flying(h) < flights_now(h, (size_t)source))
-			launch(h, &h->flights[i], (size_t)source);
+		if (h->flights[i].state == FREE)
+			take_off(h, &h->flights[i], (size_t)source);
 	}
 	for (int i = 0; i < FLIGHTS; i++)
 		if (h->flights[i].state == START_PUT || h->flights[i].state == START_PROOF)

@@ -28,16 +28,22 @@ void heal_free(struct fetch *f);
 void heal_begin(struct fetch *f, const uint8_t cap[ERIS_CAP], const char *const *urls, size_t n, uint64_t nar_size,
     int allowed);
 
-/* heal_missed(f, ref): IPFS was asked for this block and did not deliver it in time; once a block, and
+/* heal_missed(f, ref): IPFS was asked for this block and said no, or did not deliver it in time; once a block, and
  * right before heal_block() if it came from elsewhere (thousands are told apart, more are not).  REF NULL:
  * nobody knows which of them it has (it was given up as a whole, or inner nodes were missing): the journal
  * will say `all'. */
 void heal_missed(struct fetch *f, const uint8_t ref[ERIS_REF]);
 
+/* heal_unsure(f, ref, suspect): this block comes from elsewhere, and IPFS was not asked for it.  Not counted; but
+ * where IPFS does not have all of the nar (SUSPECT: as is to be expected; or a block was missed before or is later),
+ * it is looked whether the daemon has it: what it has not is counted and put, and what could not be looked for
+ * stands in the journal. */
+void heal_unsure(struct fetch *f, const uint8_t ref[ERIS_REF], int suspect);
+
 /* heal_block(f, ref, data, len): this block (ERIS_SMALL or ERIS_LARGE bytes, copied) came from elsewhere,
  * and was VERIFIED: its reference is one of the nar's own.  Blocks of a file that was encoded anew come
  * here when the root matched, or when REF was known beforehand from a node.  Counts as repaired if it was
- * missed; with `seed = all' it is put in any case. */
+ * missed; put if it was missed or is unsure; with `seed = all' it is put in any case. */
 void heal_block(struct fetch *f, const uint8_t ref[ERIS_REF], const uint8_t *data, size_t len);
 
 /* heal_forbid(f): the content of the nar at hand turned out to come from a private place: nothing more of

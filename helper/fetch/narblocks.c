@@ -49,7 +49,7 @@ begin_healing(struct order *o, const struct place *p, const struct blocks_place 
 void
 narblocks_end_healing(struct order *o, int success, struct wire_msg *m)
 {
-	if (o->recode != NULL && success && !recode_end(o->recode, o->fetch))
+	if (o->recode != NULL && success && recode_end(o->recode, o->fetch) < 0)
 		logline("the file is another encoding than its blocks: nothing of it goes into IPFS");
 	recode_free(o->recode);
 	o->recode = NULL;

@@ -89,14 +89,14 @@ recode_end(struct recode *r, struct fetch *f)
 	struct err e;
 
 	if (r->failed || encode_end(r->encode, &cap, &e) != 0 || !range_whole(&r->cap, &cap))
-		return 0;
+		return -1;
 	if (r->dropped)
 		heal_missed(f, NULL);
 	for (unsigned i = 0; i < r->count; i++) {
 		const struct kept *k = &r->kept[(r->first + i) % RECODE_KEPT];
 
-		heal_missed(f, k->ref);
+		heal_unsure(f, k->ref, 1);
 		heal_block(f, k->ref, k->data, r->cap.block_size);
 	}
-	return 1;
+	return (int)r->count;
 }

@@ -26,8 +26,8 @@ void recode_free(struct recode *r);
 /* recode_add(r, data, len): the next bytes of the file, from its beginning on. */
 void recode_add(struct recode *r, const void *data, size_t len);
 
-/* recode_end(r, f): that was all.  1: it is the content, and heal.h was told what was missing; 0: it is
- * another encoding (or memory was out). */
+/* recode_end(r, f): that was all.  How many blocks, the last ones, heal.h was told of, for it is the content;
+ * -1: it is another encoding (or memory was out). */
 int recode_end(struct recode *r, struct fetch *f);
 
 #endif

@@ -136,6 +136,12 @@ build_ipfs(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, 
 		/* A bare number of milliseconds is not understood, and answered with nothing. */
 		snprintf(r->url, sizeof r->url, "%s/api/v0/block/get?arg=%s&timeout=%ums", base, cid, timeout_ms);
 		return 0;
+	case RPC_LOCAL:
+		snprintf(r->url, sizeof r->url, "%s/api/v0/block/get?arg=%s&offline=true&timeout=%ums", base, cid, timeout_ms);
+		return 0;
+	case RPC_PEERS:
+		snprintf(r->url, sizeof r->url, "%s/api/v0/swarm/peers?timeout=%ums", base, timeout_ms);
+		return 0;
 	case RPC_HAS:
 		/* js-ipfs names the block in the base of the Bitcoin world, unless it is told. */
 		snprintf(r->url, sizeof r->url, "%s/api/v0/block/stat?arg=%s&offline=true&cid-base=base32&timeout=%ums", base, cid,
@@ -166,8 +172,8 @@ static int
 build_gateway(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, const char *cid,
     struct err *e)
 {
-	if (ask == RPC_PUT || ask == RPC_IMPORT)
-		return err_set(e, "a gateway takes no blocks");
+	if (ask == RPC_PUT || ask == RPC_IMPORT || ask == RPC_LOCAL || ask == RPC_PEERS)
+		return err_set(e, "a gateway gives blocks, and no more");
 	r->method = ask == RPC_HAS ? "HEAD" : "GET";
 	if (ask == RPC_HAS)
 		header(r, "Cache-Control: ", "only-if-cached");
@@ -191,7 +197,7 @@ rpc_build(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, c
 {
 	char cid[MANIFEST_CID_LEN + 1] = "", ref[URN_REF_LEN + 1];
 	int node = ask == RPC_EXPORT || ask == RPC_NODE, stream = ask == RPC_EXPORT || ask == RPC_FILE;
-	int needs = ask == RPC_GET || ask == RPC_HAS || node || stream;
+	int needs = ask == RPC_GET || ask == RPC_LOCAL || ask == RPC_HAS || node || stream;
 
 	memset(r, 0, sizeof *r);
 	if (needs != (hash != NULL) || (s->kind == RPC_IPFS && !stream && needs && timeout_ms == 0))
@@ -410,6 +416,24 @@ judge_block(struct rpc_judgement *j, int node, const uint8_t *ref, uint32_t bloc
 		say(j, RPC_BLOCK, NULL);
 }
 
+/* {"Peers":null} (Kubo) or {"Peers":[]} (js-ipfs), and no other text: 1. */
+static int
+no_peers(const struct rpc_reply *r)
+{
+	char text[16];
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->len; i++) {
+		if (r->body[i] == ' ' || r->body[i] == '\t' || r->body[i] == '\r' || r->body[i] == '\n')
+			continue;
+		if (n == sizeof text - 1)
+			return 0;
+		text[n++] = (char)r->body[i];
+	}
+	text[n] = '\0';
+	return strcmp(text, "{\"Peers\":null}") == 0 || strcmp(text, "{\"Peers\":[]}") == 0;
+}
+
 void
 rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
     uint32_t block_size, const struct rpc_reply *r)
@@ -418,7 +442,7 @@ rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask,
 
 	if (!judge_way(j, s->kind, r))
 		return;
-	if (ask == RPC_GET || ask == RPC_NODE) {
+	if (ask == RPC_GET || ask == RPC_LOCAL || ask == RPC_NODE) {
 		judge_block(j, ask == RPC_NODE, hash, block_size, r);
 		return;
 	}
@@ -431,6 +455,8 @@ rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask,
 		if (rpc_json(r->body, r->len, "Key", text, sizeof text) != 0 || strcmp(text, cid) != 0)
 			say(j, RPC_MISSING, "answers with nothing");
 	}
+	if (ask == RPC_PEERS && no_peers(r))
+		say(j, RPC_MISSING, "knows no peers");
 	if (s->kind == RPC_IPFS && ask == RPC_VERSION &&
 	    rpc_json(r->body, r->len, "Version", text, sizeof text) != 0)
 		say(j, RPC_UNREACHABLE, "is no IPFS daemon");

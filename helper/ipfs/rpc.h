@@ -40,6 +40,8 @@ int rpc_source(struct rpc_source *s, enum rpc_kind kind, const char *text, const
 enum rpc_ask {
 	RPC_GET,     /* the block HASH */
 	RPC_HAS,     /* whether it is there, without looking in the network (js-ipfs looks all the same) */
+	RPC_LOCAL,   /* RPC_IPFS: RPC_GET, if it is there; js-ipfs looks in the network all the same */
+	RPC_PEERS,   /* RPC_IPFS: whether it knows any peers; RPC_MISSING: none */
 	RPC_PUT,     /* RPC_IPFS: blocks as parts of a form; js-ipfs keeps the last part only */
 	RPC_IMPORT,  /* RPC_IPFS: a CAR as the only part of a form */
 	RPC_EXPORT,  /* RPC_IPFS, RPC_GATEWAY: a CAR of all beneath the manifest HASH; no time-out */
@@ -57,8 +59,8 @@ struct rpc_request {
 };
 
 /* rpc_build(r, s, ask, hash, timeout_ms, boundary, e): the request.  HASH: ERIS_REF bytes, or NULL where
- * there is none; TIMEOUT_MS: for RPC_GET, RPC_NODE and RPC_HAS, after which the daemon itself gives up; BOUNDARY: for
- * forms, RPC_BOUNDARY random hex digits.  -1 if such a source is not asked such things. */
+ * there is none; TIMEOUT_MS: for those that ask for a block or for peers, after which the daemon itself gives up;
+ * BOUNDARY: for forms, RPC_BOUNDARY random hex digits.  -1 if such a source is not asked such things. */
 int rpc_build(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
     uint32_t timeout_ms, const char *boundary, struct err *e);
 

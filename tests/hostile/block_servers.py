@@ -522,11 +522,12 @@ class Source(Http):
 
 class Rpc(Source):
     """A daemon's RPC.  kubo=False: js-ipfs.  nodes: what a manifest has; export(ask, out): instead of the CAR; put_hook
-    (ask, out): before a put or import, None to go on; puts: (time, path, [references])."""
+    (ask, out): before a put or import, None to go on; puts: (time, path, [references]); peers: of the swarm, None if it
+    does not say, or peers(ask, out)."""
 
-    def __init__(self, blocks=None, kubo=True, manifests=(), export=None, put_hook=None, get=True, **kw):
+    def __init__(self, blocks=None, kubo=True, manifests=(), export=None, put_hook=None, get=True, peers=None, **kw):
         self.kubo, self.manifests, self.export, self.put_hook = kubo, {m.cid: m for m in manifests}, export, put_hook
-        self.puts, self.get = [], get
+        self.puts, self.get, self.peers = [], get, peers
         super().__init__(blocks, **kw)
 
     def absent(self, out):
@@ -552,13 +553,21 @@ class Rpc(Source):
             return out.reply("200 OK", b"")
         command = ask.path[len("/api/v0/"):]
         handler = {"block/get": self.do_get, "block/stat": self.do_get, "block/put": self.do_put,
-                   "dag/export": self.do_export, "dag/import": self.do_import, "version": self.do_version}.get(command)
+                   "dag/export": self.do_export, "dag/import": self.do_import, "version": self.do_version,
+                   "swarm/peers": self.do_peers}.get(command)
         if handler is None:
             return out.reply("404 Not Found", b"404 page not found")
         return handler(ask, out)
 
     def do_version(self, ask, out):
         return out.reply("200 OK", b'{"Version":"0.30.0","Commit":"","Repo":"16"}\n', "Content-Type: application/json")
+
+    def do_peers(self, ask, out):
+        if callable(self.peers):
+            return self.peers(ask, out)
+        if self.peers is None:
+            return out.reply("403 Forbidden", b"Kubo RPC Access Denied")
+        return out.reply("200 OK", json.dumps({"Peers": [{"Peer": p} for p in self.peers] or (None if self.kubo else [])}).encode())
 
     def do_get(self, ask, out):
         if ask.headers.get("content-length") != "0":

@@ -630,6 +630,14 @@ def redirects_of_cars_are_not_followed(lab):
         assert trap.connections == 0
 
 
+def searching():
+    """A daemon that looks for what it has not until its time is over, as Kubo does among its peers."""
+    def behave(a, o, b):
+        if b is None and a.arg("offline") != "true":
+            o.wait(min(float(a.arg("timeout")[:-2]) / 1000, 4))
+    return behave
+
+
 # --- slow, hanging, dead ----------------------------------------------------------------------------------
 
 @case
@@ -641,7 +649,7 @@ def slow_block(lab):
     bs, nar = lab.add(BlockServer(t.blocks)), lab.plain(t)
     h = lab.fetch([nar], opts(rpc, bs, block_timeout="1"))
     run = h.nar2([lab.cand(t)], len(t.content))
-    same(run, t, missed=1, repaired=1)
+    same(run, t, missed=0, repaired=0)  # its time was not over
     assert run.seconds < 3 and set(bs.asked()) <= set(t.blocks) and len(bs.asked()) <= 5, (run.seconds, len(bs.asked()))
 
 
@@ -891,6 +899,63 @@ def manifest_alone_is_nowhere_but_an_index_knows(lab):
     h = lab.fetch([(lab.add(NarServer({})).url, 0), (ix.url, 2)], opts(rpc))
     same(h.nar2([lab.cand(t, urn="", manifest=m.cid)], len(t.content), part=PART), t, missed=0)
     assert len(ix.requests) == 1
+
+
+def no_server(lab, t, lacks, **kw):
+    """All HTTP servers are dead, and the daemon has not got all blocks."""
+    rpc, nar = lab.add(Rpc(t.without(lacks), behave=searching(), **kw)), lab.plain(t)
+    nar.close()
+    return rpc, lab.fetch([nar], opts(rpc, block_timeout="1")), [lab.cand(t)]
+
+
+@case
+def no_peers_and_no_server(lab):
+    """A daemon that knows no peers will not find what it has not: nobody waits for it, and the message says why."""
+    for kubo in (True, False):
+        for t, lacks in ((SMALL, SMALL.blocks), (SMALL, SMALL.leaves[20:22]), (tree(600, 5), tree(600, 5).leaves[3::2])):
+            rpc, h, cands = no_server(lab, t, lacks, peers=[], kubo=kubo)
+            for i in range(2):
+                run = h.nar2(cands, len(t.content), ident=7 + i)
+                assert run.end["status"] in (EXHAUSTED, NFAILED), run.end
+                assert "no source has all blocks, and the IPFS daemon knows no peers" in run.end["reason"], run.end
+                assert run.seconds < 10, run.seconds
+                lab.note += "%.1f s " % run.seconds
+            n = sum("swarm/peers" in r.path for r in rpc.requests)
+            assert 1 <= n <= 3, n
+
+
+@case
+def no_peers_but_all_blocks(lab):
+    """Nor does it need any for what it has."""
+    rpc, h, cands = no_server(lab, SMALL, (), peers=[])
+    same(h.nar2(cands, len(SMALL.content)), SMALL, missed=0)
+
+
+@case
+def peers_and_no_server(lab):
+    """A daemon with peers, or one that does not say, is waited for: what it lacks comes some seconds later."""
+    t, lacks = SMALL, SMALL.leaves[20:22]
+    for peers in (["12D3KooW"], None, lambda a, o: o.hang()):
+        rpc, h, cands = no_server(lab, t, lacks, peers=peers)
+        timer = threading.Timer(4, rpc.blocks.update, [{r: t.blocks[r] for r in lacks}])
+        timer.start()
+        run = h.nar2(cands, len(t.content))
+        timer.cancel()
+        same(run, t)
+        assert run.seconds > 4 and any("swarm/peers" in r.path for r in rpc.requests), (run.seconds, peers)
+        lab.note += "%.1f s " % run.seconds
+
+
+@case
+def peers_come_later(lab):
+    """Seconds later it is asked again: it has found some."""
+    t, lacks = SMALL, SMALL.leaves[20:22]
+    rpc, h, cands = no_server(lab, t, lacks, peers=[])
+    run = h.nar2(cands, len(t.content))
+    assert "knows no peers" in run.end["reason"], run.end
+    rpc.peers = ["12D3KooW"]
+    rpc.blocks.update({r: t.blocks[r] for r in lacks})
+    same(h.nar2(cands, len(t.content), ident=8), t)
 
 
 @case
@@ -1145,7 +1210,8 @@ def a_source_that_misses_all_is_bypassed(lab):
     empty, full = lab.add(Rpc({})), lab.add(BlockServer(t.blocks))
     h = lab.fetch([lab.plain(t)], opts(empty, full, seed="none"))
     run = h.nar2([lab.cand(t)], len(t.content))
-    same(run, t, missed=len(t.blocks), repaired=len(t.blocks))
+    same(run, t)
+    assert 16 <= run.end["missed"] == run.end["repaired"] <= len(empty.asked()), run.end
     assert len(empty.asked()) < len(t.blocks) / 2, len(empty.asked())
     lab.note = "%d of %d asked in vain" % (len(empty.asked()), len(t.blocks))
 
@@ -2012,7 +2078,7 @@ def heal_js(lab):
     rpc, nar, h = healed(lab, t, t.leaves[5:45], kubo=False)
     run = h.nar2([lab.cand(t)], len(t.content))
     same(run, t)
-    assert run.end["missed"] == run.end["repaired"] >= 40, run.end
+    assert 40 + 3 >= run.end["missed"] == run.end["repaired"] >= 16, run.end
     assert until(lambda: len(rpc.blocks) == len(t.blocks), 5), "%d of %d" % (len(rpc.blocks), len(t.blocks))
 
 
@@ -2023,9 +2089,64 @@ def heal_from_other_sources(lab):
     for make in (BlockServer, Gateway):
         rpc, src = lab.add(Rpc({})), lab.add(make(t.blocks))
         h = lab.fetch([lab.add(NarServer({}))], opts(rpc, src, seed_private="yes"))
-        same(h.nar2([lab.cand(t)], len(t.content)), t)
-        if make is BlockServer:
-            assert until(lambda: rpc.blocks == t.blocks, 5), "%d of %d" % (len(rpc.blocks), len(t.blocks))
+        run = h.nar2([lab.cand(t)], len(t.content))
+        same(run, t)
+        assert run.end["missed"] == run.end["repaired"] >= 16, (make, run.end)
+        gone = set(t.blocks if make is BlockServer else rpc.asked())  # a gateway may be asked first
+        assert until(lambda: set(rpc.blocks) >= gone, 5), "%s: %d of %d" % (make.__name__, len(rpc.blocks), len(gone))
+        for more in ({}, {"seed": "none", "seed_private": "yes"}):  # the nar has a private address; nobody wants it
+            rpc = lab.add(Rpc({}))
+            h = lab.fetch([lab.add(NarServer({}))], opts(rpc, src, **more))
+            same(h.nar2([lab.cand(t)], len(t.content)), t, reinserted=0)
+            time.sleep(0.3)
+            assert not rpc.puts, (make, more)
+
+
+@case
+def heal_what_a_gateway_has_too(lab):
+    """IPFS lacks a few blocks, and a gateway beside it has all: only those few are put."""
+    t = tree(200)
+    lacks = t.leaves[20:24] + t.leaves[150:156]
+    rpc, gw = lab.add(Rpc(t.without(lacks))), lab.add(Gateway(t.blocks, behave=lambda a, o, b: o.wait(0.01) or None))
+    h = lab.fetch([lab.add(NarServer({}))], opts(rpc, gw, seed_private="yes"))
+    run = h.nar2([lab.cand(t)], len(t.content))
+    same(run, t)
+    asked = set(rpc.asked()) & set(lacks)
+    assert until(lambda: set(rpc.put_refs()) >= asked, 5), "%d of %d" % (len(set(rpc.put_refs())), len(asked))
+    assert set(rpc.put_refs()) <= set(lacks) and run.end["missed"] <= len(lacks) + 3, run.end
+    lab.note = "%d asked for, %d missed, %d put" % (len(asked), run.end["missed"], len(rpc.put_refs()))
+
+
+@case
+def heal_counts_are_true(lab):
+    """What is not there is looked for until the daemon is bypassed, and the rest comes with an answer that is read on: only
+    what is missing is counted and put back, all of it, and what was not looked at stands in the journal."""
+    t = tree(600, 5)
+    for every, ranges in ((5, False), (5, True), (50, False)):
+        lab.dir = tempfile.mkdtemp(dir=lab.dir)
+        os.chmod(lab.dir, 0o755)
+        env, entries = journal(lab)
+        lacks = t.leaves[3::every]
+        rpc, nar = lab.add(Rpc(t.without(lacks), behave=searching())), lab.plain(t, ranges=ranges)
+        h = lab.fetch([nar], opts(rpc, seed_private="yes", publish_again="no", block_timeout="1"), env=env)
+        run = h.nar2([lab.cand(t)], len(t.content))
+        same(run, t)
+        late = 3 + 0.03 * len(t.blocks)
+        assert run.end["reinserted"] <= run.end["repaired"] <= run.end["missed"] <= len(lacks) + late, (len(lacks), run.end)
+
+        def left():
+            return (set(lacks) - set(rpc.blocks)) - {r for e in entries() for r in e["refs"]}
+        assert until(lambda: any(e["all"] for e in entries()) or not left(), 5), len(left())
+        assert until(lambda: heal_is_idle(rpc), 5)
+        assert len(set(rpc.put_refs()) - set(lacks)) <= late, len(set(rpc.put_refs()) - set(lacks))
+        lab.note += "%d gone, %d missed, %d put, %d left to the journal, %.1f s; " % (
+            len(lacks), run.end["missed"], len(set(rpc.put_refs())), len(set(lacks) - set(rpc.blocks)), run.seconds)
+
+
+def heal_is_idle(rpc):
+    n = len(rpc.requests)
+    time.sleep(0.3)
+    return n == len(rpc.requests)
 
 
 @case
@@ -2042,7 +2163,7 @@ def heal_seed_none(lab):
     rpc, nar, h = healed(lab, t, t.leaves[3:30], seed="none")
     run = h.nar2([lab.cand(t)], len(t.content))
     same(run, t, reinserted=0)
-    assert run.end["missed"] == run.end["repaired"] >= 27, run.end
+    assert 27 + 3 >= run.end["missed"] == run.end["repaired"] >= 16, run.end
     time.sleep(0.5)
     assert not rpc.count("put") and not rpc.count("import")
 
@@ -2079,7 +2200,7 @@ def heal_put_hangs(lab):
     rpc, nar, h = healed(lab, t, t.leaves[5:105], hook=lambda a, o: o.hang())
     run = h.nar2([lab.cand(t)], len(t.content))
     same(run, t, reinserted=0)
-    assert run.end["missed"] == run.end["repaired"] >= 100 and run.seconds < 2.5, run.seconds
+    assert run.end["missed"] == run.end["repaired"] >= 16 and run.seconds < 2.5, run.seconds
     run = h.nar2([lab.cand(SMALL)], len(SMALL.content), ident=8)
     assert run.seconds < 3, run.seconds
 
@@ -2090,7 +2211,7 @@ def heal_bad(name, hook):
         rpc, nar, h = healed(lab, t, t.leaves[5:105], hook=hook)
         run = h.nar2([lab.cand(t)], len(t.content))
         same(run, t, reinserted=0)
-        assert run.end["missed"] == run.end["repaired"] >= 100 and run.seconds < 3, (run.seconds, run.end)
+        assert run.end["missed"] == run.end["repaired"] >= 16 and run.seconds < 3, (run.seconds, run.end)
         time.sleep(0.5)
         n = rpc.count("put") + rpc.count("import")
         assert n <= 60, "%d puts" % n

@@ -112,9 +112,11 @@ begin(struct bed *b, const char *url, int allowed)
 	heal_begin(&b->f, cap, &url, 1, NAR_SIZE, allowed);
 }
 
+enum { ORDINARY, MISSED, UNSURE, SUSPECT };
+
 /* The next block, as different from all others; REF may be NULL. */
 static void
-give(struct bed *b, int missed, uint8_t *ref)
+give(struct bed *b, int what, uint8_t *ref)
 {
 	static uint8_t block[ERIS_LARGE];
 	uint8_t hash[ERIS_REF];
@@ -123,8 +125,10 @@ give(struct bed *b, int missed, uint8_t *ref)
 	memcpy(block, &b->next, sizeof b->next);
 	b->next++;
 	manifest_hash(hash, block, sizeof block);
-	if (missed)
+	if (what == MISSED)
 		heal_missed(&b->f, hash);
+	else if (what != ORDINARY)
+		heal_unsure(&b->f, hash, what == SUSPECT);
 	heal_block(&b->f, hash, block, sizeof block);
 	if (ref != NULL)
 		memcpy(ref, hash, ERIS_REF);
@@ -402,6 +406,103 @@ nothing(struct bed *b)
 	assert_int_equal(entries(b, NULL), 0);
 }
 
+/* IPFS was not asked for it: nothing, as long as it seems to have all; else it is looked first whether it is there. */
+static void
+unsure(void **state)
+{
+	static uint8_t there[ERIS_LARGE];
+	struct bed *b = make(KUBO);
+	uint8_t early[ERIS_REF], refs[50][ERIS_REF];
+	struct journal_entry j;
+
+	(void)state;
+	begin(b, PUBLIC, 1);
+	for (int i = 0; i < 3; i++)
+		give(b, UNSURE, NULL);
+	nothing(b);
+	assert_int_equal(b->server->stats, 0);
+	begin(b, PUBLIC, 1);
+	give(b, UNSURE, early);
+	give(b, MISSED, NULL);
+	memset(there, 0x5a, sizeof there);
+	memcpy(there, &b->next, sizeof b->next);
+	server_add(b->server, there, sizeof there);
+	for (int i = 0; i < 50; i++)
+		give(b, i == 20 ? SUSPECT : UNSURE, refs[i]);
+	settle(b);
+	assert_int_equal(b->server->stats, 50);
+	for (int i = 0; i < 50; i++)
+		assert_true(server_has(b->server, refs[i]));
+	counts(b, 50, 50, 50);
+	assert_true(b->server->puts + b->server->imports < 40); /* many at a time */
+	heal_end(&b->f, 1);
+	assert_int_equal(entries(b, &j), 1); /* it was not looked for */
+	assert_int_equal(j.all, 0);
+	assert_int_equal(j.nrefs, 1);
+	assert_memory_equal(j.refs[0], early, ERIS_REF);
+	unmake(b);
+}
+
+/* The questions are under way when the nar is there: that is no reason to wait, and the entry gets shorter later. */
+static void
+unsure_later(void **state)
+{
+	struct bed *b = make(KUBO);
+	struct journal_entry j;
+
+	(void)state;
+	b->server->asleep = 1;
+	begin(b, PUBLIC, 1);
+	for (int i = 0; i < 200; i++)
+		give(b, SUSPECT, NULL);
+	turn(b);
+	counts(b, 0, 0, 0);
+	heal_end(&b->f, 1);
+	assert_int_equal(entries(b, &j), 1);
+	b->server->asleep = 0;
+	settle(b);
+	assert_int_equal(entries(b, &j), 1);
+	if (j.all)
+		assert_true(b->server->n >= 128);
+	begin(b, PUBLIC "b", 1);
+	b->server->asleep = 1;
+	for (int i = 0; i < 20; i++)
+		give(b, SUSPECT, NULL);
+	heal_end(&b->f, 1);
+	assert_int_equal(entries(b, NULL), 2);
+	b->server->asleep = 0;
+	settle(b);
+	assert_int_equal(entries(b, NULL), 1);
+	unmake(b);
+}
+
+/* Who may only put is not asked again; who breaks off leaves it to the journal. */
+static void
+unsure_without_an_answer(void **state)
+{
+	struct bed *b = make(PUT_ONLY);
+
+	(void)state;
+	begin(b, PUBLIC, 1);
+	for (int i = 0; i < 20; i++)
+		give(b, SUSPECT, NULL);
+	settle(b);
+	assert_int_equal(b->server->n, 20);
+	heal_end(&b->f, 1);
+	assert_int_equal(entries(b, NULL), 0);
+	unmake(b);
+	b = make(BROKEN);
+	begin(b, PUBLIC, 1);
+	for (int i = 0; i < 20; i++)
+		give(b, SUSPECT, NULL);
+	for (int i = 0; i < 20; i++)
+		turn(b);
+	counts(b, 0, 0, 0);
+	heal_end(&b->f, 1);
+	assert_int_equal(entries(b, NULL), 1);
+	unmake(b);
+}
+
 static void
 not_put(void **state)
 {
@@ -616,6 +717,9 @@ main(void)
 		cmocka_unit_test(sleeps),
 		cmocka_unit_test(shortened),
 		cmocka_unit_test(unknown),
+		cmocka_unit_test(unsure),
+		cmocka_unit_test(unsure_later),
+		cmocka_unit_test(unsure_without_an_answer),
 		cmocka_unit_test(not_put),
 		cmocka_unit_test(names),
 		cmocka_unit_test(very_many),

@@ -103,6 +103,10 @@ requests(void **state)
 		{ RPC_IPFS, RPC_HAS, "POST", "http://h/api/v0/block/stat?arg=" CID "&offline=true&cid-base=base32"
 		    "&timeout=1500ms",
 		    "Expect:" },
+		{ RPC_IPFS, RPC_LOCAL, "POST", "http://h/api/v0/block/get?arg=" CID "&offline=true&timeout=1500ms", "Expect:" },
+		{ RPC_IPFS, RPC_PEERS, "POST", "http://h/api/v0/swarm/peers?timeout=1500ms", "Expect:" },
+		{ RPC_GATEWAY, RPC_PEERS, NULL, NULL, NULL }, { RPC_BLOCKS, RPC_PEERS, NULL, NULL, NULL },
+		{ RPC_GATEWAY, RPC_LOCAL, NULL, NULL, NULL }, { RPC_BLOCKS, RPC_LOCAL, NULL, NULL, NULL },
 		{ RPC_IPFS, RPC_PUT, "POST",
 		    "http://h/api/v0/block/put?cid-codec=raw&format=raw&mhtype=blake2b-256&mhlen=32&pin=false",
 		    "Content-Type: multipart/form-data; boundary=0123456789abcdef0123456789abcdef" },
@@ -131,7 +135,8 @@ requests(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		enum rpc_ask ask = cases[i].ask;
-		const uint8_t *h = ask == RPC_GET || ask == RPC_HAS || ask == RPC_EXPORT || ask == RPC_NODE ? hash : NULL;
+		const uint8_t *h = ask == RPC_GET || ask == RPC_LOCAL || ask == RPC_HAS || ask == RPC_EXPORT || ask == RPC_NODE ?
+		    hash : NULL;
 
 		s = source(cases[i].kind, "http://h");
 		assert_int_equal(rpc_build(&r, &s, ask, h, 1500, boundary, &e), cases[i].url != NULL ? 0 : -1);
@@ -336,6 +341,12 @@ other_questions(void **state)
 		{ RPC_IPFS, RPC_IMPORT, 1, "", RPC_BLOCK },
 		{ RPC_IPFS, RPC_IMPORT, 1, ERROR_OF("import failed"), RPC_BUSY },
 		{ RPC_IPFS, RPC_IMPORT, 0, "", RPC_BUSY },
+		{ RPC_IPFS, RPC_PEERS, 1, "{\"Peers\":null}\n", RPC_MISSING },
+		{ RPC_IPFS, RPC_PEERS, 1, "{\"Peers\": []}", RPC_MISSING },
+		{ RPC_IPFS, RPC_PEERS, 0, "{\"Peers\":null}\n", RPC_BUSY },
+		{ RPC_IPFS, RPC_PEERS, 1, "{\"Peers\":[{\"Addr\":\"/ip4/192.0.2.1/tcp/4001\",\"Peer\":\"12D3\"}]}\n", RPC_BLOCK },
+		{ RPC_IPFS, RPC_PEERS, 1, "{\"Peers\":nullx}", RPC_BLOCK },
+		{ RPC_IPFS, RPC_PEERS, 1, "", RPC_BLOCK },
 	};
 
 	(void)state;

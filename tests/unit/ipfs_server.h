@@ -270,6 +270,8 @@ server_request(struct ipfs_server *s, int fd, char *head, const uint8_t *body, s
 		return server_text(fd, "200 OK", "{\"Version\":\"0.30.0\"}\n");
 	if (strstr(head, "block/stat") != NULL && arg != NULL) {
 		s->stats++;
+		if (s->mode == PUT_ONLY)
+			return server_text(fd, "403 Forbidden", "Kubo RPC Access Denied");
 		return server_block(s, fd, arg + 4, 1);
 	}
 	if (strstr(head, "block/get") != NULL && arg != NULL) {
