@@ -243,8 +243,8 @@ static void
 end_look(struct trim *t, time_t now)
 {
 	if (t->gone > 0)
-		fprintf(stderr, "narlock-publish: %u items that were not used for longest have left the nars directory; %.1f GB are in it\n",
-		    t->gone, (double)t->total / 1e9);
+		fprintf(stderr, "narlock-publish: %u items that were not used for longest have left the nars directory; %.1f GB are "
+		    "in it\n", t->gone, (double)t->total / 1e9);
 	if (t->n == TRIM_FOUND && t->gone > 0 && !is_enough(t)) {
 		begin_look(t);
 		return;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): a cache of our own does not grow beyond its limit: what nobody has used for longest leaves it.
  *
- * An item is its narinfo and its nars; it was used when one of its nars was read last (their time of access, which the web
- * server sets), or one of all was written.  What was used in the last TRIM_GRACE seconds stays, so nothing that is served or was just
- * fetched goes; a longer answer has its file open.  Nothing is remembered but the sum: a look through the directories,
- * in short turns, finds the oldest. */
+ * An item is its narinfo and its nars; it was used when one of its nars was read last (their time of access,
+ * which the web server sets), or one of all was written.  What was used in the last TRIM_GRACE seconds stays, so
+ * nothing that is served or was just fetched goes; a longer answer has its file open.  Nothing is remembered but
+ * the sum: a look through the directories, in short turns, finds the oldest. */
 #ifndef NARLOCK_PUBLISH_TRIM_H
 #define NARLOCK_PUBLISH_TRIM_H
 
