@@ -107,6 +107,7 @@ struct blocks {
 	char urls[BLOCKS_PLACES][LIMIT_URL + 1];
 
 	struct rootget *root;     /* of the manifest, which names the file */
+	uint64_t root_since;      /* milliseconds */
 	uint8_t root_over, has_file;
 	uint8_t file[ERIS_REF];
 	uint64_t file_blocks;

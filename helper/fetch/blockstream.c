@@ -13,8 +13,10 @@
  * beginning. */
 #define STREAM_BLOCKS 25
 #define STREAM_PATIENCE_MS 400
-/* How long the root of the manifest is waited for before the CAR is asked for instead; blocks come meanwhile. */
+/* How long the root of the manifest is waited for before the CAR is asked for instead; and before blocks are asked for
+ * one by one meanwhile. */
 #define ROOT_WAIT_MS 1000
+#define ROOT_HOLD_MS 100
 /* When so many blocks have come, no other stream is begun: it would bring them all again. */
 #define STREAM_ANEW 256
 /* A block of the stream that nobody wants after so many more leaves were read will never be wanted. */
@@ -96,7 +98,7 @@ next_form(const struct blocks *b, size_t source, enum carget_form *form)
 	    (b->car_tried[CARGET_CAR] >> source & 1) == 0));
 }
 
-/* The next stream: 1, its source and form; 0: none, or not yet. */
+/* The next stream: 1, its source and form; 0: none; -1: not yet. */
 static int
 next_stream(const struct blocks *b, size_t *which, enum carget_form *form)
 {
@@ -105,7 +107,7 @@ next_stream(const struct blocks *b, size_t *which, enum carget_form *form)
 			if (!next_form(b, i, form) || !source_usable(b->fetch, i) || is_beside_daemon(b, i) != beside)
 				continue;
 			if (beside && b->probes[i] == PROBE_ASKED) /* it will say in a moment whether it has it */
-				return 0;
+				return -1;
 			if (!b->added[i] || (b->probes[i] == PROBE_SEARCHES && !b->patient))
 				continue;
 			*which = i;
@@ -126,9 +128,12 @@ waits_for_root(struct blocks *b)
 
 	if (b->root_over)
 		return 0;
-	if (b->root == NULL)
+	if (b->root == NULL) {
 		b->root = rootget_new(b->fetch, 1, b->o.manifest, 0, ROOT_WAIT_MS, &e);
+		b->root_since = b->fetch->now;
+	}
 	state = b->root != NULL ? rootget_pump(b->root, &data, &len) : ROOTGET_NOWHERE;
+	hold(b, state == ROOTGET_RUNS && b->fetch->now < b->root_since + ROOT_HOLD_MS);
 	if (state == ROOTGET_RUNS)
 		return 1;
 	if (state == ROOTGET_FOUND && manifest_parse(&m, data, len, &e) == 0 && m.blocks > 1 &&
@@ -151,13 +156,14 @@ start_stream(struct blocks *b)
 	struct fetch *f = b->fetch;
 	uint64_t all = 0;
 	struct err e;
+	int some;
 
 	for (unsigned i = 0; i < FROM_KINDS; i++)
 		all += b->got[i];
 	if ((b->car_tried[CARGET_FILE] | b->car_tried[CARGET_CAR]) != 0 && all > STREAM_ANEW)
 		b->car_over = 1;
-	while (b->car == NULL && !b->car_over && next_stream(b, &b->car_source, &b->car_form)) {
-		if (waits_for_root(b))
+	while (b->car == NULL && !b->car_over && (some = next_stream(b, &b->car_source, &b->car_form)) != 0) {
+		if (waits_for_root(b) || some < 0)
 			return;
 		(void)next_stream(b, &b->car_source, &b->car_form); /* there may be a file now */
 		ask.form = b->car_form;
@@ -238,6 +244,8 @@ blockstream_pump(struct blocks *b)
 uint64_t
 blockstream_deadline(const struct blocks *b)
 {
+	if (b->root != NULL && b->car_holds)
+		return b->root_since + ROOT_HOLD_MS;
 	if (b->root != NULL)
 		return rootget_deadline(b->root);
 	return b->car != NULL && !carget_waits(b->car) ? b->car_looked + STREAM_LOOK_MS : UINT64_MAX;

@@ -13,8 +13,9 @@ kernel has none, by tests/bench/delay.
 
 narlock is the real fetcher in its sandbox, told of one nar as the broker does it; its nar URL leads nowhere, so that only
 blocks can help.  "end to end" (with --agent, in the test bed): a real item with a zstd nar, from the start of the
-substituter to its `success', the verified item in the store; there, too, only blocks can help narlock's two ways, and
-others do the same work by programs in a pipe.
+substituter to its `success', the verified item in the store; there, too, only blocks can help narlock's ways, and
+others do the same work by programs in a pipe.  A "file stream" is the file that a manifest names, which is nothing but the
+blocks; the CAR beneath the manifest is what a gateway gives that gives no files.
 Every way but narlock's gives up after some seconds; rates are of what came until then.  It measures; it
 never fails by time."""
 import argparse, contextlib, ctypes, hashlib, http.client, json, os, random, re, select, shutil, signal, socket
@@ -26,7 +27,8 @@ from fetch_wire import DONE, Gone, Helper
 
 DELAYS = (0, 20, 100)
 ITEM = "elf"        # end to end: NarSize 300 MB
-API, SWARM, NGINX, ERIS = 5001, 4001, 8080, 8081
+API, SWARM, GATEWAY, NGINX, ERIS = 5001, 4001, 8090, 8080, 8081
+NEAR, FAR = "127.0.0.3", "10.99.0.1"  # further addresses of a node, in its namespace and over the link: its gateway gives no files there
 PER_WAY = 3         # seconds for ways that take one block after the other
 PER_BULK = 8        # for the others
 PER_CAT = 20        # js-ipfs writes nothing for long, and may not survive that its client leaves then
@@ -84,6 +86,7 @@ class Link:
         self.addresses("near", 1)
         with inside(there):
             run("ip", "link", "set", "lo", "up")
+            run("ip", "addr", "add", f"{FAR}/32", "dev", "lo")
         self.address = "10.77.1.2"
         self.netem = subprocess.run(["tc", "qdisc", "add", "dev", "near", "root", "netem", "delay", "1ms"],
                                     stderr=subprocess.DEVNULL).returncode == 0
@@ -115,6 +118,7 @@ class Link:
         wait_for(lambda: "ready" in open(log).read(), self.process, log)
         self.addresses(device, 1 + ms)
         self.address = f"10.77.{1 + ms}.2"
+        run("ip", "route", "replace", FAR, "via", self.address)
 
     def how(self, ms):
         return "" if ms == 0 else " (netem)" if self.netem else " (tests/bench/delay; this kernel has no netem)"
@@ -155,7 +159,8 @@ class Node:
         ipfs = lambda *argv: run(f"{args.ipfs}/ipfs", *argv, env=env)
         ipfs("init", "--empty-repo", "--profile=test")
         ipfs("bootstrap", "rm", "--all")
-        for key, value in (("Addresses.API", f"/ip4/{host}/tcp/{API}"), ("Addresses.Gateway", ""), ("Routing.Type", "none"),
+        for key, value in (("Addresses.API", f"/ip4/{host}/tcp/{API}"), ("Addresses.Gateway", [f"/ip4/{h}/tcp/{GATEWAY}" for h in {host, NEAR if host != "0.0.0.0" else host}]),
+                           ("Gateway.PublicGateways", {f"{h}:{GATEWAY}": {"Paths": ["/ipfs"], "DeserializedResponses": False} for h in (NEAR, FAR)}), ("Routing.Type", "none"),
                            ("Addresses.Swarm", [f"/ip4/{host}/tcp/{SWARM}"]), ("Discovery.MDNS.Enabled", False)):
             ipfs("config", "--json", key, json.dumps(value))
         return start(f"{args.ipfs}/ipfs", "daemon", log=self.log, env=env)
@@ -312,7 +317,7 @@ class Item:
         lines = run(args.eris, "car", "--narinfo", f"{www}/{self.hash}.narinfo", "--output", self.car, self.file)
         self.manifest = re.search(r"^ERIS-Manifest: (.*)$", lines, re.M)[1]
         eris = "".join(l + "\n" for l in lines.splitlines() if l.startswith("ERIS:"))
-        for way, text in (("plain", info), ("many", info + eris), ("car", info + lines)):
+        for way, text in (("plain", info), ("blocks", info + eris), ("manifest", info + lines)):
             top = f"{work}/www/item-{way}"
             os.makedirs(top, exist_ok=True)
             for file, data in (("nix-cache-info", "StoreDir: /gnu/store\n"), (f"{self.hash}.narinfo", text)):
@@ -321,10 +326,10 @@ class Item:
         if not os.path.lexists(nar := f"{work}/www/item-plain/nar"):
             os.symlink(f"{www}/nar", nar)  # to the others the nar is not there: blocks or nothing
 
-def whole(space, item, url, api):
+def whole(space, item, url, options):
     """The item in the store, from the start of the substituter to its reply"""
     with open("/etc/narlock/narlock.conf", "w") as f:
-        f.write(f"ipfs = {api}\n" if api else "ipfs =\n")
+        f.write("".join(f"{key} = {value}\n" for key, value in options))
     programs.forget()
     programs.remove(item.path)
     with inside(space):
@@ -358,14 +363,20 @@ def whole_rows(node, ms, item, servers):
     nar = f"{web}/item-plain/nar/zstd/{os.path.basename(item.path)}"
     runs, tools = args.runs if ms == 0 else 1, ", zstd, sha256sum, nix-store --restore"
     add = lambda way, job: row("end to end", ms, way, runs, job)
-    add("plain HTTP, narlock", lambda: whole(space, item, f"{web}/item-plain", None))
+    add("plain HTTP, narlock", lambda: whole(space, item, f"{web}/item-plain", [("ipfs", "")]))
     add(f"plain HTTP, curl{tools}", lambda: unpacked(space, item, f"curl -sf --noproxy '*' {nar}"))
     if node.kind == "kubo":
         cat = f"IPFS_PATH={node.dir} timeout {PER_BULK} {args.ipfs}/ipfs --api=/ip4/{host}/tcp/{API} cat"
         for chunk, cid in item.unixfs.items():
             add(f"ipfs cat, blocks of {chunk >> 10} KiB{tools}", lambda: unpacked(space, item, f"{cat} {cid}"))
-    add("narlock, many in flight", lambda: whole(space, item, f"{web}/item-many", api))
-    add("narlock, CAR", lambda: whole(space, item, f"{web}/item-car", api))
+    ipfs, blocks, manifest = ("ipfs", api), f"{web}/item-blocks", f"{web}/item-manifest"
+    add("narlock, many in flight", lambda: whole(space, item, blocks, [ipfs]))
+    add("narlock, file stream", lambda: whole(space, item, manifest, [ipfs]))
+    if node.kind == "kubo":
+        for way, options in gateways(ms, host):
+            add(f"narlock, {way}", lambda: whole(space, item, manifest, options))
+        add("narlock, file stream, API and gateway",
+            lambda: whole(space, item, manifest, [ipfs, ("ipfs-gateway", f"http://{host}:{GATEWAY}")]))
 
 ### Rows
 
@@ -433,7 +444,15 @@ def local_rows(kind, b, servers, ms, c):
         row("local", ms, f"{n} in flight", runs, lambda: get_blocks(space, api, c.refs, "--flight", str(n)))
     bulk_rows(kind, b, "local", ms, space, api, c, c, runs)
     row("local", ms, "narlock, many in flight", runs, lambda: narlock(space, c, [ipfs]))
-    row("local", ms, "narlock, CAR", runs, lambda: narlock(space, c, [ipfs], manifest=True))
+    row("local", ms, "narlock, file stream", runs, lambda: narlock(space, c, [ipfs], manifest=True))
+    if kind == "kubo":
+        for way, options in gateways(ms, host):
+            row("local", ms, f"narlock, {way}", runs, lambda: narlock(space, c, options, manifest=True))
+
+def gateways(ms, host):
+    """[(way, options)]: the whole nar from a gateway"""
+    return [("file stream of the gateway", [("ipfs", ""), ("ipfs-gateway", f"http://{host}:{GATEWAY}")]),
+            ("CAR of the gateway", [("ipfs", ""), ("ipfs-gateway", f"http://{NEAR if ms == 0 else FAR}:{GATEWAY}")])]
 
 def serve_rows(ms, c, servers):
     """No IPFS: our own block server is fast, what shows is the client's ceiling"""
@@ -451,7 +470,7 @@ def serve_rows(ms, c, servers):
 def remote_rows(kind, a, b, servers, ms):
     """Everything can be fetched once only: then A has it.  So each way has its own nar"""
     nars = []
-    for way in ("sequential", "fresh", "64", "256", "cat", "export", "many", "car"):
+    for way in ("sequential", "fresh", "64", "256", "cat", "export", "many", "file", "car"):
         c = Content(f"{kind}-remote-{ms}-{way}", args.remote_mib)
         if way == "cat":
             b.add(c)
@@ -459,7 +478,7 @@ def remote_rows(kind, a, b, servers, ms):
         else:
             b.load(c)
         nars.append(c)
-    one, fresh, few, many, cat, export, flight, car = nars
+    one, fresh, few, many, cat, export, flight, file, car = nars
     api, ipfs = f"http://127.0.0.1:{API}", ("ipfs", f"http://127.0.0.1:{API}")
     name, port = servers[0]
     row("remote", ms, f"plain HTTP, curl, {name}", 1, lambda: curl(here, f"http://{link.address}:{port}/{one.name}.nar"))
@@ -468,7 +487,10 @@ def remote_rows(kind, a, b, servers, ms):
     row("remote", ms, "64 in flight", 1, lambda: get_blocks(here, api, few.refs, "--flight", "64"))
     row("remote", ms, "256 in flight", 1, lambda: get_blocks(here, api, many.refs, "--flight", "256"))
     row("remote", ms, "narlock, many in flight", 1, lambda: narlock(here, flight, [ipfs]))
-    row("remote", ms, "narlock, CAR", 1, lambda: narlock(here, car, [ipfs], manifest=True))
+    row("remote", ms, "narlock, file stream", 1, lambda: narlock(here, file, [ipfs], manifest=True))
+    if kind == "kubo":
+        row("remote", ms, "narlock, CAR of the gateway", 1,
+            lambda: narlock(here, car, [("ipfs", ""), ("ipfs-gateway", f"http://{NEAR}:{GATEWAY}")], manifest=True))
     bulk_rows(kind, a, "remote", ms, here, api, cat, export, 1)
     for c in nars:
         os.unlink(c.car)
@@ -486,8 +508,8 @@ def aim_of(where, way):
     return None
 
 def aims(kind):
-    """What narlock is measured against: the better of its two ways, with what else brought the same bytes in this run"""
-    print(f"\n| {kind}: where | delay | narlock, the better of its ways, to | ratio | aim |\n|---|---|---|---|---|")
+    """What narlock is measured against: the best of its ways, with what else brought the same bytes in this run"""
+    print(f"\n| {kind}: where | delay | narlock, the best of its ways, to | ratio | aim |\n|---|---|---|---|---|")
     for where, ms in dict.fromkeys((w, m) for w, m, _ in results):
         ours = best(where, ms, "narlock")
         if ours is None:
