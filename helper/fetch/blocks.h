@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (fetch): one nar out of its ERIS blocks, from wherever they come.
  *
- * Brings together what decides (helper/ipfs/sched.h), what checks (helper/eris/decode.h) and what asks: a
- * CAR stream (carget.h), requests by reference (blockpool.h), parts of the ordinary file (rangeget.h),
- * servers that publish again (again.h).  In this order for each block: IPFS daemons and gateways, block
- * servers, gateways that would have to look for this nar themselves, Range, publish-again; when none of these has it, its user takes the whole nar over HTTP.  Blocks
- * that IPFS missed go to heal.h as they come.  Content comes out in order, and all of it is verified. */
+ * Brings together what decides (helper/ipfs/sched.h), what checks (helper/eris/decode.h) and what asks: one stream of
+ * all (carget.h), requests by reference (blockpool.h), parts of the ordinary file (rangeget.h), servers that publish
+ * again (again.h).  In this order for each block: IPFS daemons and gateways, block servers, gateways that would have to
+ * look for this nar themselves, Range, publish-again; when none of these has it, its user takes the whole nar over HTTP.
+ * Blocks that IPFS missed go to heal.h as they come.  Content comes out in order, and all of it is verified. */
 #ifndef NARLOCK_FETCH_BLOCKS_H
 #define NARLOCK_FETCH_BLOCKS_H
 
