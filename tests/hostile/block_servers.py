@@ -121,7 +121,7 @@ class Tree:
 
 # --- CIDs, manifests, CARs --------------------------------------------------------------------------------
 
-RAW, CBOR = 0x55, 0x71
+RAW, CBOR, PB = 0x55, 0x71, 0x70
 
 
 def cid_bytes(ref, codec=RAW):
@@ -174,31 +174,45 @@ def car_header(root, codec=CBOR):
     return varint(len(body)) + body
 
 
-class Manifest:
-    """nodes: hash -> bytes; root; cid; car(blocks): the sections of an export, for the blocks that are there."""
+def pb(*fields):
+    """A message of protocol buffers: (number of the field, integer or bytes)."""
+    return b"".join(varint(n << 3) + varint(v) if isinstance(v, int) else varint(n << 3 | 2) + varint(len(v)) + v
+                    for n, v in fields)
 
-    def __init__(self, tree, narinfo=None, cap=None, full=1024, level=None, blocks=None, refs=None):
+
+def file_node(parts):
+    """(node, bytes of the file beneath it, bytes of all blocks beneath it) of parts (CID, the same two of each)."""
+    size = sum(n for _, n, _ in parts)
+    unixfs = pb((1, 2), (3, size), *((4, n) for _, n, _ in parts))
+    node = pb(*((2, pb((1, c), (2, b""), (3, total))) for c, _, total in parts), (1, unixfs))
+    return node, size, len(node) + sum(total for _, _, total in parts)
+
+
+class Manifest:
+    """nodes: hash -> bytes; root; cid; file: the CID of the file of all blocks, stream() its bytes; car(blocks): the
+    sections of an export, for the blocks that are there."""
+
+    def __init__(self, tree, narinfo=None, cap=None, full=174, blocks=None, refs=None, version=2, file=None, more=b""):
         refs = [r for r, _ in tree.order] if refs is None else refs
-        self.nodes, self.tree = {}, tree
-        groups, depth = [(cid_bytes(r), [r]) for r in refs], 0
-        while len(groups) > full:
+        self.nodes, self.kinds, self.tree, self.refs, size = {}, {}, tree, refs, 1 << tree.cap[0]
+        parts = [(cid_bytes(r), size, size, [r]) for r in refs]
+        while len(parts) > 1:
             up = []
-            for i in range(0, len(groups), full):
-                part = groups[i:i + full]
-                node = head(5, 2) + cbor_text("level") + head(0, depth) + cbor_text("links") + \
-                    head(4, len(part)) + b"".join(link(c) for c, _ in part)
+            for i in range(0, len(parts), full):
+                node, length, total = file_node([p[:3] for p in parts[i:i + full]])
                 h = blake(node)
-                self.nodes[h] = node
-                up.append((cid_bytes(h, CBOR), [h] + [x for _, b in part for x in b]))
-            groups, depth = up, depth + 1
+                self.nodes[h], self.kinds[h] = node, PB
+                up.append((cid_bytes(h, PB), length, total, [h] + [x for p in parts[i:i + full] for x in p[3]]))
+            parts = up
+        raw, _, _, below = parts[0]
+        self.file = cid(raw[6:], raw[1])
         narinfo = narinfo if narinfo is None else cbor_text("narinfo") + head(2, len(narinfo)) + narinfo
-        root = head(5, 6 if narinfo else 5) + cbor_text("v") + b"\1" + cbor_text("cap") + \
-            head(2, 66) + (cap or tree.cap) + cbor_text("level") + head(0, depth if level is None else level) + \
-            cbor_text("links") + head(4, len(groups)) + b"".join(link(c) for c, _ in groups) + \
-            cbor_text("blocks") + head(0, len(refs) if blocks is None else blocks) + (narinfo or b"")
+        root = head(5, 5 if narinfo else 4) + cbor_text("v") + head(0, version) + cbor_text("cap") + \
+            head(2, 66) + (cap or tree.cap) + cbor_text("file") + link(file or raw) + \
+            cbor_text("blocks") + head(0, len(refs) if blocks is None else blocks) + (narinfo or b"") + more
         self.root = blake(root)
-        self.nodes[self.root] = root
-        self.order = [self.root] + [x for _, b in groups for x in b]
+        self.nodes[self.root], self.kinds[self.root] = root, CBOR
+        self.order = [self.root] + below
         self.cid = cid(self.root, CBOR)
 
     def sections(self, blocks=None):
@@ -209,12 +223,18 @@ class Manifest:
                 continue
             seen.add(h)
             if h in self.nodes:
-                yield section(cid_bytes(h, CBOR), self.nodes[h])
+                yield section(cid_bytes(h, self.kinds.get(h, CBOR)), self.nodes[h])
             elif h in blocks:
                 yield section(cid_bytes(h), blocks[h])
 
     def car(self, blocks=None):
         return car_header(self.root) + b"".join(self.sections(blocks))
+
+    def stream(self, blocks=None):
+        """The file's blocks, up to the first that is not there: (pieces, whether that is all)."""
+        blocks = self.tree.blocks if blocks is None else blocks
+        there = next((i for i, r in enumerate(self.refs) if r not in blocks), len(self.refs))
+        return [blocks[r] for r in self.refs[:there]], there == len(self.refs)
 
 
 def read_varint(b, i):
@@ -492,11 +512,12 @@ class Http:
 
 class Source(Http):
     """blocks: reference -> bytes, shared with others or own; behave(ask, out, block): an answer of its own kind (a
-    bool), or None for the ordinary one; authorization: what must be told."""
+    bool), or None for the ordinary one; authorization: what must be told; files: whether it gives files as streams of
+    bytes, or what does (ask, out)."""
 
-    def __init__(self, blocks=None, behave=None, authorization=None, **kw):
+    def __init__(self, blocks=None, behave=None, authorization=None, files=False, **kw):
         self.blocks = {} if blocks is None else blocks
-        self.behave, self.authorization = behave, authorization
+        self.behave, self.authorization, self.files = behave, authorization, files
         super().__init__(**kw)
 
     def authorized(self, ask):
@@ -509,6 +530,28 @@ class Source(Http):
         """References of all requests for blocks, in order."""
         with self.lock:
             return [r.ref for r in self.requests if r.ref is not None]
+
+    def streams(self):
+        """How many files were asked for."""
+        return self.count("/cat?") + sum(1 for r in self.requests if r.method == "GET" and r.path.startswith("/ipfs/") and
+                                         "format=" not in r.query and r.path != "/ipfs/bafkqaaa")
+
+    def node(self, out, ref):
+        m = next((m for m in self.manifests.values() if ref in m.nodes), None)
+        return self.absent(out) if m is None else out.ok(m.nodes[ref])
+
+    def file(self, ask, out, text, *headers):
+        """The file with that CID: what is missing ends it as Kubo does."""
+        if callable(self.files):
+            return self.files(ask, out)
+        m = next((m for m in self.manifests.values() if m.file == text), None)
+        if m is None:
+            return self.absent(out)
+        pieces, whole = m.stream(self.blocks)
+        if not pieces and self.kubo:
+            return self.absent(out)
+        return out.chunks(pieces, "Trailer: X-Stream-Error", *headers,
+                          trailer="" if whole else "X-Stream-Error: block was not found locally (offline)") and whole
 
     def block(self, ask, out, ref):
         ask.ref = ref
@@ -553,7 +596,7 @@ class Rpc(Source):
             return out.reply("200 OK", b"")
         command = ask.path[len("/api/v0/"):]
         handler = {"block/get": self.do_get, "block/stat": self.do_get, "block/put": self.do_put,
-                   "dag/export": self.do_export, "dag/import": self.do_import, "version": self.do_version,
+                   "dag/export": self.do_export, "dag/import": self.do_import, "cat": self.do_cat, "version": self.do_version,
                    "swarm/peers": self.do_peers}.get(command)
         if handler is None:
             return out.reply("404 Not Found", b"404 page not found")
@@ -579,11 +622,8 @@ class Rpc(Source):
             self.violate(ask, "CID")
             return self.error(out, "invalid path", "400 Bad Request", 1)
         codec, ref = known
-        if codec == CBOR:
-            for m in self.manifests.values():
-                if ref in m.nodes:
-                    return out.ok(m.nodes[ref])
-            return self.absent(out)
+        if codec != RAW:
+            return self.node(out, ref)
         if ask.path.endswith("stat"):
             return out.ok(b'{"Key":"%s","Size":32768}\n' % ask.arg("arg").encode()) if ref in self.blocks else \
                 self.absent(out)
@@ -591,6 +631,14 @@ class Rpc(Source):
             ask.ref = ref
             return self.absent(out)
         return self.block(ask, out, ref)
+
+    def do_cat(self, ask, out):
+        if ask.headers.get("content-length") != "0" or ask.arg("progress") != "false" or ask.arg("timeout") is not None:
+            self.violate(ask, "cat")
+        if not self.files:
+            return out.reply("404 Not Found", b"404 page not found")
+        return self.file(ask, out, ask.arg("arg"), "Content-Type: text/plain", "X-Stream-Output: 1",
+                         "X-Content-Length: 1")
 
     def do_export(self, ask, out):
         if self.export is not None:
@@ -688,6 +736,11 @@ class Gateway(Source):
             if m is None:
                 return self.absent(out)
             return out.chunks([m.car(self.blocks)], "Content-Type: application/vnd.ipld.car; version=1")
+        if ask.method == "GET" and known[0] == PB and not ask.query:
+            if "accept" in ask.headers and accept != "*/*":
+                self.violate(ask, "a file of a kind")
+            return self.file(ask, out, cid(known[1], PB), "Content-Type: application/octet-stream") if self.files else \
+                self.absent(out)
         if ask.arg("format") != "raw" and "application/vnd.ipld.raw" not in accept:
             self.violate(ask, "neither raw nor a CAR: a deserialized answer")
         if ask.method == "HEAD":
@@ -699,11 +752,8 @@ class Gateway(Source):
                 return out.reply("412 Precondition Failed", b"")
             out.head("200 OK", "Content-Length: %d" % len(self.blocks[known[1]]))
             return True
-        if known[0] == CBOR:
-            for m in self.manifests.values():
-                if known[1] in m.nodes:
-                    return out.ok(m.nodes[known[1]])
-            return self.absent(out)
+        if known[0] != RAW:
+            return self.node(out, known[1])
         return self.block(ask, out, known[1])
 
 

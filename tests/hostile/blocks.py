@@ -359,7 +359,7 @@ def alone_car_many_levels(lab):
     """More links than a node of a manifest takes, and two levels of ERIS nodes."""
     t = tree(1100, 99)
     m = Manifest(t)
-    assert len(m.nodes) == 3
+    assert len(m.nodes) == 1 + 7 + 1
     src = lab.add(Rpc(t.blocks, manifests=[m]))
     h = lab.fetch([lab.add(NarServer({}))], opts(src))
     same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content)), t, missed=0, repaired=0)
@@ -1661,17 +1661,26 @@ def manifests():
     t = SMALL
     yield "of_another_nar", Manifest(tree(41, 778, 2))
     yield "wrong_cap", Manifest(t, cap=tree(41, 778, 2).cap)
-    yield "level_too_deep", Manifest(t, level=7)
-    yield "level_huge", Manifest(t, level=1 << 60)
-    yield "count_too_large", Manifest(t, blocks=1 << 40)
-    yield "count_wrong", Manifest(t, blocks=3)
+    yield "version_1", Manifest(t, version=1)
+    yield "version_3", Manifest(t, version=3)
+    yield "count_huge", Manifest(t, blocks=1 << 62)
+    yield "count_too_large", Manifest(t, blocks=len(t.order) + 1)
+    yield "count_too_small", Manifest(t, blocks=3)
+    yield "count_one", Manifest(t, blocks=1)
+    yield "count_none", Manifest(t, blocks=0)
+    yield "raw_file", Manifest(t, file=cid_bytes(t.root))
+    yield "file_of_cbor", Manifest(t, file=cid_bytes(t.root, CBOR))
+    yield "file_of_sha", Manifest(t, file=b"\x01\x70\x12\x20" + bytes(32))
+    yield "file_of_nobody", Manifest(t, file=cid_bytes(bytes(32), PB))
+    yield "file_of_another", Manifest(t, file=cid_bytes(Manifest(tree(41, 778, 2)).order[1], PB))
+    yield "bytes_behind", Manifest(t, more=b"\0")
     yield "some_links", Manifest(t, refs=t.leaves[:5])
     yield "foreign_links", Manifest(t, refs=[blake(b"%d" % i) for i in range(900)])
     yield "small_nodes", Manifest(t, full=10)
     yield "other_order", Manifest(t, refs=t.leaves[::-1] + [t.root])
     m = Manifest(t)
     node = head(5, 2) + cbor_text("level") + b"\0" + cbor_text("links") + head(4, 1) + link(cid_bytes(m.root, CBOR))
-    m.nodes[blake(node)] = node  # links of level 0 that are no blocks
+    m.nodes[blake(node)] = node  # as manifests were once
     m.root, m.order = blake(node), [blake(node)] + m.order
     m.cid = cid(m.root, CBOR)
     yield "no_root_node", m
@@ -1683,15 +1692,17 @@ def manifests():
     m.root = blake(deep)
     m.nodes, m.order, m.cid = {m.root: deep}, [m.root], cid(m.root, CBOR)
     yield "nested_arrays", m
-    m = Manifest(t)
-    chain = m.nodes[m.root]
-    for i in range(1, 40):  # a chain of nodes, each a level higher
-        chain = head(5, 2) + cbor_text("level") + head(0, i) + cbor_text("links") + head(4, 1) + link(cid_bytes(blake(chain), CBOR))
-        m.nodes[blake(chain)] = chain
-        m.order.insert(0, blake(chain))
-    m.root = blake(chain)
-    m.cid = cid(m.root, CBOR)
-    yield "chain", m
+    m, high = Manifest(t), Manifest(t)
+    top, size = high.order[1], len(t.order) * BLOCK
+    for _ in range(40):  # a chain of nodes, each with one link
+        node = file_node([(cid_bytes(top, PB), size, size)])[0]
+        top = blake(node)
+        high.nodes[top], high.kinds[top] = node, PB
+    chain = Manifest(t, file=cid_bytes(top, PB))
+    chain.nodes.update(high.nodes)
+    chain.kinds.update(high.kinds)
+    chain.order, chain.file = [chain.root] + [h for h in high.nodes if h != high.root][::-1] + m.refs, cid(top, PB)
+    yield "chain", chain
 
 
 def make_manifest(name):
