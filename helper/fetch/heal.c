@@ -457,6 +457,12 @@ heal_unsure(struct fetch *f, const uint8_t ref[ERIS_REF], int suspect)
 		note(h, n, ref, UNSURE);
 }
 
+void
+heal_whole(struct fetch *f)
+{
+	f->heal->repaired = f->heal->missed;
+}
+
 static void
 withdraw(struct heal *h, struct nar *n)
 {

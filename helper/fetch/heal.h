@@ -40,6 +40,9 @@ void heal_missed(struct fetch *f, const uint8_t ref[ERIS_REF]);
  * stands in the journal. */
 void heal_unsure(struct fetch *f, const uint8_t ref[ERIS_REF], int suspect);
 
+/* heal_whole(f): all of the nar has come as a file: also what was missed and does not come to heal_block(). */
+void heal_whole(struct fetch *f);
+
 /* heal_block(f, ref, data, len): this block (ERIS_SMALL or ERIS_LARGE bytes, copied) came from elsewhere,
  * and was VERIFIED: its reference is one of the nar's own.  Blocks of a file that was encoded anew come
  * here when the root matched, or when REF was known beforehand from a node.  Counts as repaired if it was

@@ -98,5 +98,6 @@ recode_end(struct recode *r, struct fetch *f)
 		heal_unsure(f, k->ref, 1);
 		heal_block(f, k->ref, k->data, r->cap.block_size);
 	}
+	heal_whole(f);
 	return (int)r->count;
 }

@@ -352,7 +352,8 @@ def healed():
         left = set(missing(PAIR.a, item)) & set(gone)
     note = f"{len(gone)} of {len(item.blocks)} blocks gone; {served} encoded, {nars} nars, {took:.1f} s{counts(record)}"
     # what is slowest is asked for twice, and may then come as a Range first
-    assert served >= len(gone) * .7 and record["blocks_repaired"] >= len(gone) and not left, f"{note}; {len(left)} are not back"
+    # and what IPFS is not asked for any more, because it keeps missing blocks, is looked for while it arrives, or later
+    assert served >= len(gone) * .7 and record["blocks_repaired"] >= 16 and not left, f"{note}; {len(left)} are not back"
     return note
 
 def again_by_hand():

@@ -2129,6 +2129,19 @@ def heal_what_a_gateway_has_too(lab):
 
 
 @case
+def heal_counts_of_a_whole_file(lab):
+    """A daemon that looks for little in vain, and the file as a whole, which is larger than what is kept of it: what was
+    asked for has come."""
+    t = tree(600, 5)
+    rpc, nar, h = healed(lab, t, t.leaves[100::2], ranges=False)
+    run = h.nar2([lab.cand(t)], len(t.content))
+    same(run, t)
+    asked = len(set(rpc.asked()) & set(t.leaves[100::2]))
+    assert 0 < run.end["missed"] == run.end["repaired"] <= 250, (asked, run.end)
+    lab.note = "%d asked for, %d missed" % (asked, run.end["missed"])
+
+
+@case
 def heal_counts_are_true(lab):
     """What is not there is looked for until the daemon is bypassed, and the rest comes with an answer that is read on: only
     what is missing is counted and put back, all of it, and what was not looked at stands in the journal."""
