@@ -10,8 +10,11 @@
 #include "helper/eris/urn.h"
 #include "helper/publish/catalog.h"
 
-#define APPLICATION 0x6e61726c /* narl */
+#define APPLICATION 1851880044 /* 0x6e61726c, "narl" */
 #define VERSION 4
+/* A number as SQL has it. */
+#define SQL(n) SQL_TEXT(n)
+#define SQL_TEXT(n) #n
 /* How long a writer waits for another one, in milliseconds; readers never wait. */
 #define BUSY_MS 10000
 /* Keys of a row at most, but for those of one reference, which stay together; and keys that are merged into a
@@ -76,7 +79,7 @@ static const char *const queries[QUERIES] = {
 
 /* Rows of `info' are found by the item; a wanted nar by a partial index that is empty when all is done. */
 static const char schema[] =
-    "PRAGMA application_id=1851880044;PRAGMA user_version=3;"
+    "PRAGMA application_id=" SQL(APPLICATION) ";PRAGMA user_version=" SQL(VERSION) ";"
     "CREATE TABLE info(hash INTEGER PRIMARY KEY,path TEXT,mtime INTEGER NOT NULL);"
     "CREATE TABLE nar(id INTEGER PRIMARY KEY,hash INTEGER NOT NULL,path TEXT NOT NULL,size INTEGER NOT NULL,"
     "mtime INTEGER NOT NULL,state INTEGER NOT NULL,info_mtime INTEGER NOT NULL,cap BLOB,manifest BLOB);"
@@ -85,7 +88,7 @@ static const char schema[] =
     "CREATE TABLE node(id INTEGER PRIMARY KEY,pairs BLOB NOT NULL);"
     "CREATE TABLE block(first INTEGER PRIMARY KEY,keys BLOB NOT NULL);";
 
-_Static_assert(APPLICATION == 1851880044 && VERSION == 4, "as the schema has them");
+_Static_assert(APPLICATION == 0x6e61726c, "what file(1) is told");
 
 struct catalog {
 	sqlite3 *db;
