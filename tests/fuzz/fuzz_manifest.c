@@ -1,84 +1,132 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Tests (fuzz): nodes of manifests, and walks beneath them.  A root that is accepted is written again the
- * same. */
+ * Tests (fuzz): roots of manifests.  One that is accepted has one form only: written again it is the same.  The
+ * same bytes as a list of blocks: nodes of a file stay within their bounds, come before what names them, and name all. */
 #include <sodium.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "helper/ipfs/cbor.h"
 #include "helper/ipfs/manifest.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-struct last {
-	const uint8_t *data;
-	size_t size;
+static size_t
+put_root(uint8_t *to, const struct manifest_root *r)
+{
+	uint8_t cid[CAR_OURS];
+	size_t n = cbor_put(to, CBOR_MAP, r->narinfo != NULL ? 5 : 4);
+
+	n += cbor_put_key(to + n, "v");
+	n += cbor_put(to + n, CBOR_UINT, 2);
+	n += cbor_put_key(to + n, "cap");
+	n += cbor_put(to + n, CBOR_BYTES, ERIS_CAP);
+	memcpy(to + n, r->cap, ERIS_CAP);
+	n += ERIS_CAP;
+	car_cid(cid, r->blocks == 1 ? CAR_RAW : CAR_FILE, r->file);
+	n += cbor_put_key(to + n, "file");
+	n += cbor_put_link(to + n, cid, sizeof cid);
+	n += cbor_put_key(to + n, "blocks");
+	n += cbor_put(to + n, CBOR_UINT, r->blocks);
+	if (r->narinfo != NULL) {
+		n += cbor_put_key(to + n, "narinfo");
+		n += cbor_put(to + n, CBOR_BYTES, r->narinfo_len);
+		memcpy(to + n, r->narinfo, r->narinfo_len);
+		n += r->narinfo_len;
+	}
+	return n;
+}
+
+static void
+write_again(const struct manifest_root *r, const uint8_t *data, size_t size)
+{
+	uint8_t *again = malloc(size + 256);
+
+	if (r->blocks == 0 || (r->narinfo != NULL && (r->narinfo < data || r->narinfo + r->narinfo_len != data + size)))
+		abort();
+	if (again == NULL || put_root(again, r) != size || memcmp(again, data, size) != 0)
+		abort();
+	free(again);
+}
+
+/* --- A file -------------------------------------------------------------------------------------------- */
+
+struct file {
+	uint64_t blocks, named;     /* in all, and by nodes so far */
+	uint8_t hashes[64][ERIS_REF]; /* of nodes that no other one names yet */
+	unsigned n;
+	struct manifest_root root;
+	uint8_t rooted;
 };
 
 static int
-compare(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+take(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
 {
-	const struct last *l = ctx;
+	static const uint8_t any[ERIS_REF];
+	uint8_t raw[CAR_OURS], node[CAR_OURS];
+	struct file *f = ctx;
 
 	(void)e;
-	if (!manifest_check(hash, data, len) || len != l->size || memcmp(data, l->data, len) != 0)
+	if (!manifest_check(hash, data, len) || f->rooted)
 		abort();
+	if (kind == CAR_NODE) {
+		f->rooted = 1;
+		if (manifest_parse(&f->root, data, len, NULL) != 0)
+			abort();
+		return 0;
+	}
+	car_cid(raw, CAR_RAW, any);
+	car_cid(node, CAR_FILE, any);
+	for (const uint8_t *at = data; len > UNIXFS_NODE || (size_t)(data + len - at) > CAR_OURS; at++) {
+		if (len > UNIXFS_NODE)
+			abort();
+		f->named += memcmp(at, raw, CAR_OURS - ERIS_REF) == 0;
+		if (memcmp(at, node, CAR_OURS - ERIS_REF) != 0)
+			continue;
+		/* In the order in which they came, and all of them. */
+		if (f->n == 0 || memcmp(at + CAR_OURS - ERIS_REF, f->hashes[0], ERIS_REF) != 0)
+			abort();
+		memmove(f->hashes[0], f->hashes[1], --f->n * sizeof f->hashes[0]);
+	}
+	if (kind != CAR_FILE || f->n == 64)
+		abort();
+	memcpy(f->hashes[f->n++], hash, ERIS_REF);
 	return 0;
 }
 
+/* At most two levels: what names all of the first one is the last. */
 static void
-write_again(const struct manifest_node *n, const uint8_t *data, size_t size)
+write_file(const uint8_t *data, size_t size)
 {
-	struct last l = { data, size };
-	struct manifest_writer *w = manifest_new(compare, &l, NULL);
-	uint8_t root[ERIS_REF];
+	uint64_t blocks = 1 + (size > 1 ? data[0] + (data[1] & 7u) * 256u : size);
+	struct file f = { .blocks = blocks };
+	struct manifest_writer *w = manifest_new(size % 2 == 0 ? ERIS_SMALL : ERIS_LARGE, take, &f, NULL);
+	uint8_t ref[ERIS_REF] = { 0 }, cap[ERIS_CAP] = { 0 }, root[ERIS_REF];
 
 	if (w == NULL)
 		abort();
-	for (unsigned i = 0; i < n->count; i++)
-		if (manifest_add(w, manifest_link(n, i), NULL) != 0)
+	for (uint64_t i = 0; i < blocks; i++) {
+		ref[0] = size > 0 ? data[i % size] & 0x3f : 0; /* nothing that looks like a CID */
+		if (manifest_add(w, ref, NULL) != 0)
 			abort();
-	if (manifest_end(w, n->cap, n->narinfo, n->narinfo_len, root, NULL) != 0)
+	}
+	if (manifest_end(w, cap, NULL, 0, root, NULL) != 0 || !f.rooted || f.root.blocks != blocks)
+		abort();
+	if (blocks == 1 ? f.n != 0 : f.n != 1 || f.named != blocks || memcmp(f.hashes[0], f.root.file, ERIS_REF) != 0)
 		abort();
 	manifest_free(w);
-}
-
-static void
-walk(struct manifest_node *n, const uint8_t *data, size_t size)
-{
-	struct manifest_walk *w = manifest_walk_new(n, 1 << 20, NULL);
-	uint8_t ref[ERIS_REF];
-	enum manifest_step step;
-	uint64_t turns = 0;
-
-	if (w == NULL)
-		return;
-	while ((step = manifest_walk_next(w, ref, NULL)) == MANIFEST_BLOCK || step == MANIFEST_NEEDS) {
-		if (turns++ > (1 << 20) * 2)
-			abort();
-		/* Only hash collisions could go on: any node is refused. */
-		if (step == MANIFEST_NEEDS && manifest_walk_give(w, data, size, NULL) != 0)
-			break;
-	}
-	manifest_walk_free(w);
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct manifest_node n;
+	struct manifest_root r;
 
 	if (sodium_init() < 0)
 		abort();
-	if (manifest_parse(&n, data, size, NULL) != 0)
-		return 0;
-	for (unsigned i = 0; i < n.count; i++)
-		if (manifest_link(&n, i) < data || manifest_link(&n, i) + ERIS_REF > data + size)
-			abort();
-	if (!n.root)
-		return 0;
-	if (n.level == 0)
-		write_again(&n, data, size);
-	walk(&n, data, size);
+	if (manifest_parse(&r, data, size, NULL) == 0)
+		write_again(&r, data, size);
+	if (size < 64)
+		write_file(data, size);
 	return 0;
 }
