@@ -18,6 +18,7 @@
 /* CID and reference of the bytes 0, 1, ... 31 as a hash (base64 module of Python, RFC 4648). */
 #define CID "bafk2bzaceaaacaqdaqcqmbyibefawdanbyhraeiscmkbkfqxdamrugy4dupb6"
 #define NODE "bafy2bzaceaaacaqdaqcqmbyibefawdanbyhraeiscmkbkfqxdamrugy4dupb6"
+#define FILE_CID "bafykbzaceaaacaqdaqcqmbyibefawdanbyhraeiscmkbkfqxdamrugy4dupb6"
 #define REF "AAAQEAYEAUDAOCAJBIFQYDIOB4IBCEQTCQKRMFYYDENBWHA5DYPQ"
 
 static const uint8_t hash[ERIS_REF] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
@@ -112,6 +113,8 @@ requests(void **state)
 		    "Content-Type: multipart/form-data; boundary=0123456789abcdef0123456789abcdef" },
 		{ RPC_IPFS, RPC_IMPORT, "POST", "http://h/api/v0/dag/import?pin-roots=false&stats=true", "Expect:" },
 		{ RPC_IPFS, RPC_EXPORT, "POST", "http://h/api/v0/dag/export?arg=" NODE "&progress=false", "Expect:" },
+		{ RPC_IPFS, RPC_FILE, "POST", "http://h/api/v0/cat?arg=" FILE_CID "&progress=false", "Expect:" },
+		{ RPC_GATEWAY, RPC_FILE, "GET", "http://h/ipfs/" FILE_CID, NULL }, { RPC_BLOCKS, RPC_FILE, NULL, NULL, NULL },
 		{ RPC_IPFS, RPC_VERSION, "POST", "http://h/api/v0/version", "Expect:" },
 		{ RPC_IPFS, RPC_NODE, "POST", "http://h/api/v0/block/get?arg=" NODE "&timeout=1500ms", "Expect:" },
 		{ RPC_GATEWAY, RPC_NODE, "GET", "http://h/ipfs/" NODE "?format=raw", "Accept: application/vnd.ipld.raw" },
@@ -135,8 +138,8 @@ requests(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		enum rpc_ask ask = cases[i].ask;
-		const uint8_t *h = ask == RPC_GET || ask == RPC_LOCAL || ask == RPC_HAS || ask == RPC_EXPORT || ask == RPC_NODE ?
-		    hash : NULL;
+		const uint8_t *h = ask == RPC_GET || ask == RPC_LOCAL || ask == RPC_HAS || ask == RPC_EXPORT || ask == RPC_FILE ||
+		    ask == RPC_NODE ? hash : NULL;
 
 		s = source(cases[i].kind, "http://h");
 		assert_int_equal(rpc_build(&r, &s, ask, h, 1500, boundary, &e), cases[i].url != NULL ? 0 : -1);
@@ -153,6 +156,7 @@ requests(void **state)
 	}
 	s = source(RPC_IPFS, "http://h");
 	assert_int_equal(rpc_build(&r, &s, RPC_GET, hash, 0, NULL, &e), -1); /* it would wait for ever */
+	assert_int_equal(rpc_build(&r, &s, RPC_FILE, hash, 0, NULL, &e), 0); /* a stream is looked at while it comes */
 	assert_int_equal(rpc_build(&r, &s, RPC_PUT, NULL, 0, NULL, &e), -1);
 	assert_int_equal(rpc_build(&r, &s, RPC_PUT, NULL, 0, "0123456789abcdef0123456789abcde\"", &e), -1);
 }
@@ -341,6 +345,9 @@ other_questions(void **state)
 		{ RPC_IPFS, RPC_IMPORT, 1, "", RPC_BLOCK },
 		{ RPC_IPFS, RPC_IMPORT, 1, ERROR_OF("import failed"), RPC_BUSY },
 		{ RPC_IPFS, RPC_IMPORT, 0, "", RPC_BUSY },
+		{ RPC_IPFS, RPC_FILE, 1, "any bytes", RPC_BLOCK },
+		{ RPC_IPFS, RPC_FILE, 0, "any bytes", RPC_BUSY },
+		{ RPC_GATEWAY, RPC_FILE, 1, "any bytes", RPC_BLOCK },
 		{ RPC_IPFS, RPC_PEERS, 1, "{\"Peers\":null}\n", RPC_MISSING },
 		{ RPC_IPFS, RPC_PEERS, 1, "{\"Peers\": []}", RPC_MISSING },
 		{ RPC_IPFS, RPC_PEERS, 0, "{\"Peers\":null}\n", RPC_BUSY },
