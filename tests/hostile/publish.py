@@ -1419,7 +1419,7 @@ def own_cache_limit(top, cache):
         for i, _ in old:
             age(i)
         s.restart()     # else the index would find out later that they have changed
-        until(lambda: all(s.urn(i) for i, _ in old) and use(*old[1]))
+        until(lambda: all(s.get(f"/{i[:32]}.narinfo")[2].count(b"\nERIS: ") == 2 for i, _ in old) and use(*old[1]))     # all were read
         for i, _ in old:
             age(i)
         until(lambda: use(*old[1]) and any(os.stat(f).st_atime > time.time() - 60 for f in glob.glob(f"{s.state}/nars/*/{old[1][0]}.nar")))
