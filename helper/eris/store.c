@@ -26,8 +26,8 @@ store_open(const char *path, int create, struct err *e)
 	return fd < 0 ? err_sys(e, errno, "%s", path) : fd;
 }
 
-static int
-write_all(int fd, const uint8_t *data, size_t len)
+int
+store_write(int fd, const uint8_t *data, size_t len)
 {
 	while (len > 0) {
 		ssize_t n = write(fd, data, len);
@@ -63,7 +63,7 @@ store_put(int dir, const uint8_t ref[ERIS_REF], const uint8_t *block, size_t siz
 	fd = openat(dir, fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return err_sys(e, errno, "block %s", name);
-	failed = write_all(fd, block, size) != 0 ? errno : 0;
+	failed = store_write(fd, block, size) != 0 ? errno : 0;
 	if (close(fd) != 0 && failed == 0)
 		failed = errno;
 	if (failed == 0 && renameat(dir, fresh, dir, name) != 0)

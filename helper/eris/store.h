@@ -11,6 +11,9 @@
 /* store_open(path, create, e): a descriptor of the directory, which is made if CREATE is not 0; -1. */
 int store_open(const char *path, int create, struct err *e);
 
+/* store_write(fd, data, len): all of it.  0, or -1 and errno. */
+int store_write(int fd, const uint8_t *data, size_t len);
+
 /* store_put(dir, ref, block, size, e): the file appears whole or not at all (not synced).  One that is there
  * already is left alone if it is the same, else replaced.  One thread of a process at a time. */
 int store_put(int dir, const uint8_t ref[ERIS_REF], const uint8_t *block, size_t size, struct err *e);

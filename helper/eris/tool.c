@@ -386,17 +386,7 @@ fetch_block(void *ctx, size_t i)
 static int
 write_all(const uint8_t *data, size_t len, struct err *e)
 {
-	while (len > 0) {
-		ssize_t n = write(STDOUT_FILENO, data, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, errno, "standard output");
-		data += n;
-		len -= (size_t)n;
-	}
-	return 0;
+	return store_write(STDOUT_FILENO, data, len) == 0 ? 0 : err_sys(e, errno, "standard output");
 }
 
 static int

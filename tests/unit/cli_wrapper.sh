@@ -147,6 +147,9 @@ if [ -x "${B:-build}/bin/narlock" ]; then
 	check "and where one was removed, says so" "2 1" "$? $(grep -c 'CHANGED.*the record that it follows is not there' "$work/out")"
 fi
 mv "$work/libexec/gone" "$work/libexec/broker"
+printf 'guix = %s\nfallback = stock\naudit-log = /dev/full\n' "$work/bin/guix" >"$conf"
+check "a full disk stops nothing" "guix" "$(SELF_CHECK=2 run "$wrapper" substitute 2>"$work/err" | cut -d: -f1)"
+check "and is told" 1 "$(grep -c 'the audit log cannot be written (No space left on device)' "$work/err")"
 for value in none yes Stock 'stock please'; do
 	printf 'guix = %s\nfallback = %s\n' "$work/bin/guix" "$value" >"$conf"
 	check "fallback = $value is not stock" "broker" \
