@@ -187,7 +187,7 @@ bed_decode(const struct bed *b, const struct eris_cap *cap, const uint8_t *data,
 				break;
 			}
 			memcpy(refs[k], open[i].ref, ERIS_REF);
-			given[k] = (struct decode_given){ refs[k], found->data, found->len, DECODE_SPARE, "x" };
+			given[k] = (struct decode_given){ .ref = refs[k], .block = found->data, .len = found->len, .why = "x" };
 			k++;
 			memmove(&open[i], &open[i + 1], (--n - i) * sizeof(*open));
 		}

@@ -73,6 +73,8 @@ def varint():
         n |= (b & 127) << shift; shift += 7
         if b < 128: return n
 def name(cid): return 'b' + base64.b32encode(cid).decode().lower().rstrip('=')
+def ref(cid): return base64.b32encode(cid[6:]).decode().rstrip('=')
+have, order = {}, []
 n = varint()
 header, at = data[at:at + n], at + n
 root = header[header.index(b'\xd8\x2a\x58\x27\x00') + 5:][:38]
@@ -81,16 +83,37 @@ while at < len(data):
     n = varint()
     cid, block, at = data[at:at + 38], data[at + 38:at + n], at + n
     good = hashlib.blake2b(block, digest_size=32).digest() == cid[6:] and cid[2:6] == b'\xa0\xe4\x02\x20'
-    kind = {0x55: 'block', 0x71: 'node'}[cid[1]] if good else 'BAD'
-    print(kind, base64.b32encode(cid[6:]).decode().rstrip('=') if kind == 'block' else name(cid))
-    if kind == 'node' and cid == root: open('root-node', 'wb').write(block)
+    kind = {0x55: 'block', 0x71: 'node', 0x70: 'file'}[cid[1]] if good else 'BAD'
+    print(kind, ref(cid) if kind == 'block' else name(cid))
+    if kind == 'block': order.append(cid)
+    have[cid] = block
+open('root-node', 'wb').write(have[root])
+open('node-refs', 'w').write('\n'.join([ref(root)] + [ref(c) for c in have if c[1] == 0x70]) + '\n')
+# The file, as any IPFS program reads it: links are the fields 2 of a node, and have the CID in their field 1.
+def fields(b):
+    at = 0
+    while at < len(b):
+        tag, n, shift, at = b[at], 0, 0, at + 1
+        while True:
+            n |= (b[at] & 127) << shift; shift += 7; at += 1
+            if b[at - 1] < 128: break
+        yield tag, b[at:at + n] if tag & 7 == 2 else n
+        at += n if tag & 7 == 2 else 0
+def leaves(cid):
+    if cid[1] == 0x55: return [cid]
+    return [leaf for tag, link in fields(have[cid]) if tag == 0x12 for leaf in leaves(dict(fields(link))[0x0a])]
+cbor = have[root]
+found = leaves(cbor[cbor.index(b'dfile\xd8\x2a\x58\x27\x00') + 10:][:38])
+print('read', len(found), 'in order' if list(dict.fromkeys(found)) == order else 'in another order')
 END
 printf 'StorePath: /gnu/store/x\nSig: 1\n' >info
 "$eris" car big >big.car 2>names
 check 'names for a narinfo' "ERIS: $urn" "$(head -1 names)"
 cid=$(sed -n 's/^ERIS-Manifest: //p' names)
 python3 car.py big.car >parts
-check 'the manifest is the root, and first' "root $cid node $cid" "$(head -2 parts | tr '\n' ' ' | sed 's/ $//')"
+check 'the manifest is the root, and first, then its file' "root $cid node $cid file block block" \
+	"$(head -2 parts | tr '\n' ' ')$(sed -n 3,5p parts | cut -d' ' -f1 | tr '\n' ' ' | sed 's/ $//')"
+check 'the file is all blocks' 'read 93 in order' "$(grep ^read parts)"
 check 'no block is bad' '' "$(grep ^BAD parts)"
 check 'blocks in the order of a decoder: the root of the tree, then leaves' \
 	"$({ awk '$2 == 1 { print $1 }' list; awk '$2 == 0 { print $1 }' list; } | cksum)" \
@@ -99,22 +122,29 @@ check 'to a file, names to standard output' "$(cat names)" "$("$eris" car --thre
 cmp big.car to.car; check 'the same' 0 $?
 cat big | "$eris" car - >pipe.car 2>/dev/null; cmp big.car pipe.car; check 'from a pipe' 0 $?
 check 'a manifest in a store' "$urn $cid" "$("$eris" encode --store many --manifest big | tr '\n' ' ' | sed 's/ $//')"
-check 'one file more' 94 "$(ls -A many | wc -l)"
+check 'two files more' 95 "$(ls -A many | wc -l)"
 sed -n 's/^block //p' parts | sort >refs
-node=$(ls many | sort | comm -23 - refs)
-cmp "many/$node" root-node; check 'it is the node' 0 $?
+check 'they are its nodes' "$(sort node-refs)" "$(ls many | sort | comm -23 - refs)"
+node=$(head -1 node-refs)
+file_node=$(tail -1 node-refs)
+cmp "many/$node" root-node; check 'it is the root' 0 $?
 "$eris" car --narinfo info big 2>names2 >info.car; python3 car.py info.car >parts2
 check 'with a narinfo it is another manifest' 1 "$(grep '^ERIS-Manifest: b' names2 | grep -vc "$cid")"
 check 'which has it' 1 "$(grep -ac 'Sig: 1' root-node)"
 check 'and the same blocks' "$(grep ^block parts | cksum)" "$(grep ^block parts2 | cksum)"
 { head -c 327680 /dev/zero; cat small; } >zeros
 "$eris" car zeros 2>/dev/null >zeros.car; python3 car.py zeros.car >parts
-check 'a block that repeats is there once' '1 3 BAD:0' "$(grep -c ^node parts) $(grep -c ^block parts) BAD:$(grep -c ^BAD parts)"
+check 'a block that repeats is there once' '1 1 3 BAD:0' \
+	"$(grep -c ^node parts) $(grep -c ^file parts) $(grep -c ^block parts) BAD:$(grep -c ^BAD parts)"
+check 'in the file, too' 'read 3 in order' "$(grep ^read parts)"
 head -c 2400000 big >part; "$eris" car --block-size 1k part 2>/dev/null >deep.car; python3 car.py deep.car >parts
-check 'several levels of manifest' "4 0 $("$eris" blocks --block-size 1k part | wc -l)" \
-	"$(grep -c ^node parts) $(grep -c ^BAD parts) $(grep -c ^block parts)"
+all=$("$eris" blocks --block-size 1k part | wc -l)
+check 'several levels of manifest' "1 $(((all + 173) / 174 + 1)) 0 $all" \
+	"$(grep -c ^node parts) $(grep -c ^file parts) $(grep -c ^BAD parts) $(grep -c ^block parts)"
+check 'all in its file' "read $all in order" "$(grep ^read parts)"
 : >none; "$eris" car none 2>/dev/null >none.car; python3 car.py none.car >parts
-check 'nothing has a block, too' '1 1' "$(grep -c ^node parts) $(grep -c ^block parts)"
+check 'nothing has a block, too, which is the file' '1 0 1 read 1 in order' \
+	"$(grep -c ^node parts) $(grep -c ^file parts) $(grep -c ^block parts) $(grep ^read parts)"
 
 # --- Failures say which block, and why ---
 fails() { # NAME STATUS PART COMMAND...
@@ -169,7 +199,7 @@ fails 'no port' 1 'not ADDR:PORT' "$eris" serve --store many --listen 127.0.0.1
 mkdir -p many/nar/zstd many/dir; cp big many/nar/zstd/x-1; echo StorePath: x >many/abc.narinfo; echo secret >outside
 ln -s ../outside many/link; ln -s nar many/narlink; echo hidden >many/.hidden; mkfifo many/pipe; : >many/empty
 printf x >"many/$(printf '%052d' 0 | tr 0 A)"
-export NODE="$node"
+export NODE="$node" FILE_NODE="$file_node"
 "$eris" serve --store many --listen 127.0.0.1:0 >url 2>serve.err & server=$!
 i=0; while [ ! -s url ] && [ $i -lt 100 ]; do sleep 0.05; i=$((i + 1)); done
 cat >client.py <<'END'
@@ -190,8 +220,8 @@ s, b, r = ask(n2r + leaf)
 sock = c.sock
 check('a block', s == 200 and b == block and r.headers['Content-Type'] == 'application/octet-stream'
       and r.headers['Content-Length'] == '32768' and 'immutable' in r.headers['Cache-Control'])
-node = open('many/' + os.environ['NODE'], 'rb').read()
-check('a node of a manifest', ask(n2r + os.environ['NODE'])[:2] == (200, node))
+for what, ref in ('the root of a manifest', os.environ['NODE']), ('the node of its file', os.environ['FILE_NODE']):
+    check(what, ask(n2r + ref)[:2] == (200, open('many/' + ref, 'rb').read()))
 s, b, r = ask(n2r + leaf, 'HEAD')
 check('HEAD of a block', s == 200 and b == b'' and r.headers['Content-Length'] == '32768')
 s, b, r = ask(n2r + leaf, headers={'Range': 'bytes=100-199'})

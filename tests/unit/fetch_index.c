@@ -32,8 +32,9 @@ struct nar {
 static struct nar nar;
 
 static int
-keep_node(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+keep_node(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
 {
+	assert_int_equal(kind, CAR_NODE); /* one block is the file */
 	(void)ctx;
 	(void)e;
 	memcpy(nar.root, hash, ERIS_REF);
@@ -54,7 +55,7 @@ make_nar(const char *narinfo)
 	nar.cap.level = 0;
 	urn_to_bytes(cap, &nar.cap);
 	urn_format(nar.urn, &nar.cap);
-	w = manifest_new(keep_node, NULL, &e);
+	w = manifest_new(ERIS_LARGE, keep_node, NULL, &e);
 	assert_non_null(w);
 	assert_int_equal(manifest_add(w, nar.cap.root.ref, &e), 0);
 	assert_int_equal(manifest_end(w, cap, (const uint8_t *)narinfo, strlen(narinfo), nar.root, &e), 0);

@@ -206,8 +206,9 @@ missing_blocks(struct bed *b, size_t len, uint64_t seed, struct eris_cap *cap, s
 }
 
 static int
-nothing(void *ctx, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+nothing(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
 {
+	(void)kind;
 	(void)ctx;
 	(void)hash;
 	(void)data;
@@ -220,7 +221,7 @@ static void
 check_item(struct bed *b, unsigned n, size_t len, uint64_t seed)
 {
 	struct expected x = { .entries = calloc(len / 32000 + 100, sizeof *x.entries) };
-	struct manifest_writer *w = manifest_new(nothing, NULL, &b->e);
+	struct manifest_writer *w = manifest_new(ERIS_LARGE, nothing, NULL, &b->e);
 	char name[80], path[256], text[2048];
 	uint8_t bytes[ERIS_CAP], root[ERIS_REF];
 	struct catalog_nar nar;
