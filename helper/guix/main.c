@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Wrapper: the program that guix-daemon's GUIX= names.  `substitute' goes to the broker, everything else to
  * the real guix, untouched: arguments (argv[0] too), environment and descriptors as they came.  It has the daemon's
- * rights, and reads nothing but narlock.conf.
+ * rights, and reads nothing but narlock.conf and, to record a fall-back, where the chain of the audit log ends.
  *
  * It is also run as a build user with every descriptor above 2 closed (guix perform-download), so it needs
  * nothing but libc, and a configuration file that it cannot read only means the compiled-in list. */
