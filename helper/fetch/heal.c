@@ -93,6 +93,7 @@ struct heal {
 	struct put_known known[BLOCKCONF_SOURCES];
 	uint64_t paused[BLOCKCONF_SOURCES]; /* until then (milliseconds) */
 	uint8_t refused[BLOCKCONF_SOURCES]; /* it may be read, but lets us put nothing */
+	uint8_t took[BLOCKCONF_SOURCES];    /* it has let us put something: to be refused now may pass */
 	uint8_t mute[BLOCKCONF_SOURCES];    /* it does not tell us what is there */
 	uint8_t said;
 	struct flight flights[FLIGHTS];
@@ -219,14 +220,16 @@ settle(struct heal *h, struct nar *n)
 		h->current = NULL;
 }
 
-static void
+/* 1 if it was listed. */
+static int
 forget_ref(struct journal_entry *j, const uint8_t ref[ERIS_REF])
 {
 	for (unsigned i = 0; i < j->nrefs; i++)
 		if (memcmp(j->refs[i], ref, ERIS_REF) == 0) {
 			memmove(j->refs[i], j->refs[i + 1], (--j->nrefs - i) * sizeof j->refs[0]);
-			return;
+			return 1;
 		}
+	return 0;
 }
 
 /* LEFT: it will not be put by us.  THERE: there was no need to. */
@@ -248,8 +251,10 @@ copy_done(struct heal *h, const struct copy *c, enum outcome outcome)
 			n->outstanding--;
 		if (n->begun && h->state[slot] != UNKNOWN)
 			h->state[slot] = STORED;
-		forget_ref(&n->entry, c->ref);
-		n->changed = 1;
+		/* Others may lack the same block, and have taken over what was written down before. */
+		for (int i = 0; i < NARS; i++)
+			if (h->nars[i].id != 0 && forget_ref(&h->nars[i].entry, c->ref))
+				h->nars[i].changed = 1;
 	}
 	settle(h, n);
 }
@@ -353,8 +358,8 @@ has_daemon(const struct heal *h)
 	const struct blockconf *b = h->fetch->blocks;
 
 	for (size_t i = 0; i < b->nsources; i++)
-		if (b->sources[i].at.kind == RPC_IPFS && b->sources[i].dead_until != UINT64_MAX && !h->refused[i] &&
-		    (b->said_ipfs || b->sources[i].reached))
+		if (b->sources[i].at.kind == RPC_IPFS && b->sources[i].dead_until != UINT64_MAX &&
+		    (!h->refused[i] || h->took[i]) && (b->said_ipfs || b->sources[i].reached))
 			return 1;
 	return 0;
 }
@@ -576,12 +581,14 @@ land(struct flight *l, int again)
 	for (unsigned i = 0; i < l->batch.n; i++) {
 		struct copy *c = &l->copies[i];
 
-		if (l->batch.stored[i])
+		if (l->batch.stored[i]) {
+			h->took[l->source] = 1;
 			copy_done(h, c, PUT);
-		else if (again && c->tries < TRIES && nar_of(h, c->nar) != NULL)
+		} else if (again && c->tries < TRIES && nar_of(h, c->nar) != NULL) {
 			push(h, c, l->batch.body + l->batch.at[i]);
-		else
+		} else {
 			copy_done(h, c, LEFT);
+		}
 	}
 }
 

@@ -566,11 +566,11 @@ class Source(Http):
 class Rpc(Source):
     """A daemon's RPC.  kubo=False: js-ipfs.  nodes: what a manifest has; export(ask, out): instead of the CAR; put_hook
     (ask, out): before a put or import, None to go on; puts: (time, path, [references]); peers: of the swarm, None if it
-    does not say, or peers(ask, out)."""
+    does not say, or peers(ask, out); first(ask, out): before any answer, None to go on."""
 
-    def __init__(self, blocks=None, kubo=True, manifests=(), export=None, put_hook=None, get=True, peers=None, **kw):
+    def __init__(self, blocks=None, kubo=True, manifests=(), export=None, put_hook=None, get=True, peers=None, first=None, **kw):
         self.kubo, self.manifests, self.export, self.put_hook = kubo, {m.cid: m for m in manifests}, export, put_hook
-        self.puts, self.get, self.peers = [], get, peers
+        self.puts, self.get, self.peers, self.first = [], get, peers, first
         super().__init__(blocks, **kw)
 
     def absent(self, out):
@@ -600,7 +600,8 @@ class Rpc(Source):
                    "swarm/peers": self.do_peers}.get(command)
         if handler is None:
             return out.reply("404 Not Found", b"404 page not found")
-        return handler(ask, out)
+        r = self.first(ask, out) if self.first is not None else None
+        return handler(ask, out) if r is None else r
 
     def do_version(self, ask, out):
         return out.reply("200 OK", b'{"Version":"0.30.0","Commit":"","Repo":"16"}\n', "Content-Type: application/json")

@@ -7,7 +7,7 @@
 One line per case: `ok NAME', `not ok NAME: why' or `SKIP NAME: why'; then the sums.  Exit 1 if a case failed.  After
 every case, besides what it checks itself: the fetcher is still there and leaves with 0 (its filter has killed nothing),
 its memory never went above the limit, and no server saw a request that such a server should not get."""
-import glob, multiprocessing, os, random, select, shutil, signal, socket, sys, tempfile, threading, time, traceback
+import fcntl, glob, multiprocessing, os, random, select, shutil, signal, socket, sys, tempfile, threading, time, traceback
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -2320,6 +2320,126 @@ def journal_of_what_was_not_put(lab):
         assert e["cap"] == t.cap and e["urls"] == [b"%s/nar/x" % nar.url.encode()] and e["size"] == len(t.content), e
         assert e["all"] or e["refs"] == set(lacks), (len(e["refs"]), e["all"])
         assert not e["all"] or len(lacks) > 6
+
+
+def after(n, answer):
+    """As ordinary N times, then ANSWER."""
+    left = [n]
+
+    def hook(a, o):
+        left[0] -= 1
+        return None if left[0] >= 0 else answer(a, o)
+    return hook
+
+
+def no_space(a, o):
+    return o.reply("500 x", b'{"Message":"open x: no space left on device","Code":0,"Type":"error"}')
+
+
+def killed_at_the_end(name, hook=None, first=None, **kw):
+    """The agent is killed right after the last nar, as guix-daemon does it: what is not back stands in the journal, and
+    nobody has waited."""
+    def f(lab):
+        t = tree(600, 5)
+        for i, (lacks, ranges) in enumerate(((t.leaves[50:60], True), (t.leaves[3::5], True), (t.leaves[3::5], False), (list(t.blocks), True))):
+            lab.dir = tempfile.mkdtemp(dir=lab.dir)
+            os.chmod(lab.dir, 0o755)
+            env, entries = journal(lab)
+            rpc = lab.add(Rpc(t.without(lacks), put_hook=hook and hook(), first=first, **kw))
+            h = lab.fetch([lab.plain(t, ranges=ranges)], opts(rpc, seed_private="yes", publish_again="no", block_timeout="1"), env=env)
+            run = h.nar2([lab.cand(t)], len(t.content))
+            os.kill(h.pid, signal.SIGKILL)
+            h.ended = h.wait(5)
+            same(run, t)
+            assert first or run.end["reinserted"] <= run.end["repaired"], run.end  # without a look, more is put than is known
+            left = set(lacks) - set(rpc.blocks) - {r for e in entries() for r in e["refs"]}
+            assert not left or any(e["all"] for e in entries()), (i, len(left), run.end)
+            assert run.seconds < 3, (i, run.seconds)
+            lab.note += "%.1f s, %d of %d back; " % (run.seconds, len(set(lacks) & set(rpc.blocks)), len(lacks))
+    CASES.append(("killed_at_the_end_" + name, f))
+
+
+killed_at_the_end("plain")
+killed_at_the_end("js", kubo=False)
+killed_at_the_end("slow_puts", lambda: lambda a, o: o.wait(1) or None)
+killed_at_the_end("hanging_puts", lambda: lambda a, o: o.hang())
+killed_at_the_end("puts_hang_after_two", lambda: after(2, lambda a, o: o.hang()))
+killed_at_the_end("full_after_two", lambda: after(2, no_space))
+killed_at_the_end("refused_after_two", lambda: after(2, lambda a, o: o.reply("403 Forbidden", b"403")))
+killed_at_the_end("resets_after_two", lambda: after(2, lambda a, o: o.reset()))
+for name_, answer_ in {
+    "hang": lambda a, o: o.hang(),
+    "are_slow": lambda a, o: o.wait(0.4) or None,
+    "are_refused": lambda a, o: o.reply("403 Forbidden", b"403"),
+    "fail": lambda a, o: o.reply("500 x", b'{"Message":"some error","Code":0,"Type":"error"}'),
+    "reset": lambda a, o: o.reset(),
+    "are_unknown": lambda a, o: o.reply("404 Not Found", b"404 page not found"),
+    "answer_nothing": lambda a, o: o.reply("200 OK", b""),
+}.items():
+    killed_at_the_end("looks_" + name_, first=lambda a, o, answer=answer_: answer(a, o) if a.path.endswith("block/stat") else None)
+
+
+@case
+def journal_that_is_locked(lab):
+    """Somebody sits on it: nobody waits, and it is written all the same."""
+    t = tree(60, 9)
+    env, entries = journal(lab)
+    rpc, nar = lab.add(Rpc(t.without(t.leaves[3:9]), put_hook=lambda a, o: o.hang())), lab.plain(t)
+    h = lab.fetch([nar], opts(rpc, seed_private="yes", publish_again="no"), env=env)
+    with open(env["NARLOCK_FETCH_STATE"].replace("/state/state", "/state/heal"), "r+b") as f:
+        lock = struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0)
+        fcntl.fcntl(f, 37, lock)  # F_OFD_SETLK
+        run = h.nar2([lab.cand(t)], len(t.content))
+        same(run, t)
+        assert run.seconds < 2, run.seconds
+        (e,) = entries()
+        assert e["refs"] == set(t.leaves[3:9]), len(e["refs"])
+        lab.note = "%.2f s" % run.seconds
+
+
+@case
+def journal_that_is_damaged(lab):
+    """Full of entries, of rubbish, or cut: the new entry has a place, and nobody dies."""
+    t = tree(60, 9)
+    for what in ("rubbish", "short", "long", "full"):
+        lab.dir = tempfile.mkdtemp(dir=lab.dir)
+        os.chmod(lab.dir, 0o755)
+        env, entries = journal(lab)
+        path = env["NARLOCK_FETCH_STATE"].replace("/state/state", "/state/heal")
+        rpc, nar = lab.add(Rpc(t.without(t.leaves[3:9]), put_hook=lambda a, o: o.hang())), lab.plain(t)
+        options = opts(rpc, seed_private="yes", publish_again="no")
+        same(lab.fetch([nar], options, env=env).nar2([lab.cand(t)], len(t.content)), t)
+        with open(path, "r+b") as f:
+            one = next(b for b in iter(lambda: f.read(4096), b"") if b[16:20] == b"nlh1")
+            f.seek(0)
+            if what == "rubbish":
+                f.write(os.urandom(256 * 4096))
+            elif what == "full":
+                f.write(b"".join(random.Random(i).randbytes(16) + one[16:] for i in range(256)))
+            else:
+                f.truncate(5000 if what == "short" else 300 * 4096)
+        h = lab.fetch([nar], options, env=env)
+        run = h.nar2([lab.cand(t)], len(t.content))
+        same(run, t)
+        with open(path, "rb") as f:
+            b = f.read()
+        found = [e for e in (entries() if what in ("rubbish", "short") else []) if e["cap"] == t.cap and e["refs"] == set(t.leaves[3:9])]
+        assert len(b) == 256 * 4096 and (len(found) == 1 or what in ("long", "full")), (what, len(b), len(found))
+        assert run.seconds < 2, run.seconds
+
+
+@case
+def two_nars_lack_the_same(lab):
+    """Both are under way in one agent: each gets its blocks, and the journal names none of them once they are back."""
+    t = tree(120)
+    lacks = t.leaves[10:40]
+    env, entries = journal(lab)
+    rpc, nar = lab.add(Rpc(t.without(lacks), put_hook=lambda a, o: o.wait(0.3) or None)), lab.plain(t)
+    h = lab.fetch([nar], opts(rpc, seed_private="yes", publish_again="no"), env=env)
+    for i in range(3):
+        same(h.nar2([lab.cand(t)], len(t.content), ident=7 + i), t)
+    assert until(lambda: set(rpc.blocks) >= set(lacks) and not any(e["all"] or e["refs"] & set(lacks) for e in entries()), 8), [
+        (e["all"], len(e["refs"] & set(lacks))) for e in entries()]
 
 
 @case
