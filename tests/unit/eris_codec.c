@@ -404,6 +404,71 @@ test_bad_blocks(void **state)
 	bed_free(&bed);
 }
 
+/* Four leaves in one call, in all ways in which some have a reference that is known and some are other blocks: only
+ * those with one that is not known are looked at. */
+static void
+test_known(void **state)
+{
+	struct bed bed = { 0 };
+	size_t len = 4 * ERIS_SMALL - 9;
+	const struct decode_options o = { bed_encode(&bed, noise, len, ERIS_SMALL, NULL, len, NULL), len, 8, 1, NULL };
+	uint8_t bad[ERIS_SMALL] = { 0 };
+
+	(void)state;
+	for (unsigned way = 0; way < 256; way++) {
+		unsigned known = way & 15, wrong = way >> 4;
+		struct decode *d = decode_new(&o, NULL);
+		struct decode_given g[4];
+		struct decode_want w[4];
+		const uint8_t *data;
+		size_t piece;
+
+		assert_int_equal(decode_want(d, &w[0], NULL), 1);
+		give_one(d, &bed, w[0].ref, DECODE_TAKEN);
+		for (unsigned i = 0; i < 4; i++) {
+			assert_int_equal(decode_want(d, &w[i], NULL), 1);
+			g[i] = (struct decode_given){ .ref = w[i].ref, .known = known >> i & 1, .len = ERIS_SMALL,
+				.block = wrong >> i & 1 ? bad : bed_find(&bed, w[i].ref)->data };
+		}
+		g[way % 4].len -= way / 4 % 2;
+		assert_int_equal(decode_give(d, g, 4, NULL), 0);
+		for (unsigned i = 0; i < 4; i++) {
+			int cut = i == way % 4 && way / 4 % 2, taken = !cut && (known >> i & 1 || !(wrong >> i & 1));
+
+			assert_int_equal(g[i].verdict, taken ? DECODE_TAKEN : DECODE_WRONG);
+			if (!taken)
+				assert_string_equal(g[i].why, cut ? "it is too short" : "its hash is another one");
+			assert_int_equal(decode_wanted(d, w[i].ref), !taken);
+		}
+		/* As far as it was taken and is right, it comes out. */
+		for (unsigned i = 0; i < 4 && g[i].verdict == DECODE_TAKEN && !(wrong >> i & 1); i++) {
+			assert_int_equal(decode_read(d, &data, &piece, NULL), 1);
+			assert_memory_equal(data, noise + i * ERIS_SMALL, piece);
+		}
+		decode_free(d);
+	}
+	bed_free(&bed);
+}
+
+/* References of blocks that stand one behind the other. */
+static void
+test_refs(void **state)
+{
+	uint8_t refs[5][ERIS_REF], canary[ERIS_REF];
+
+	(void)state;
+	memset(canary, 0xa5, sizeof canary);
+	for (uint32_t size = ERIS_SMALL; size <= ERIS_LARGE; size *= ERIS_LARGE / ERIS_SMALL)
+		for (unsigned n = 1; n <= 4; n++)
+			for (unsigned at = 0; at < 3; at++) {
+				memset(refs, 0xa5, sizeof refs);
+				block_refs(refs, noise + at, n, size);
+				for (unsigned i = 0; i < n; i++)
+					assert_null(block_verify(refs[i], noise + at + i * size, size, size));
+				assert_memory_equal(refs[n], canary, sizeof canary);
+			}
+}
+
 /* A tree made by hand: PLAIN becomes a block of LEVEL, in BED. */
 static struct eris_pair
 make_block(struct bed *bed, const uint8_t *plain, unsigned level)
@@ -670,6 +735,8 @@ main(void)
 		cmocka_unit_test(test_repeats),
 		cmocka_unit_test(test_together),
 		cmocka_unit_test(test_bad_blocks),
+		cmocka_unit_test(test_known),
+		cmocka_unit_test(test_refs),
 		cmocka_unit_test(test_two_keys),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_repair),
