@@ -39,7 +39,13 @@
  * it has them. */
 #define DOUBTS 16
 
-enum probing { PROBE_NOT, PROBE_ASKED, PROBE_OVER, PROBE_SEARCHES /* it does not have it, and would look for it */ };
+enum probing {
+	PROBE_NOT,
+	PROBE_ASKED,
+	PROBE_OVER,
+	PROBE_LATE,     /* it has not answered in time */
+	PROBE_SEARCHES, /* it does not have it, and would look for it */
+};
 
 enum from { FROM_IPFS, FROM_GATEWAY, FROM_BLOCKS, FROM_RANGE, FROM_KINDS };
 

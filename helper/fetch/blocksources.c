@@ -83,7 +83,7 @@ is_probed(struct blocks *b, size_t i)
 		b->probed[i] = f->now;
 		blockpool_start(f, &ask);
 	} else if (b->probes[i] == PROBE_ASKED && f->now >= b->probed[i] + SCHED_GRACE_MS) {
-		b->probes[i] = PROBE_OVER;
+		b->probes[i] = PROBE_LATE;
 		s->no_probe |= s->reached; /* it looks for it all the same; or the connection took that long */
 	}
 	return b->probes[i] != PROBE_ASKED;

@@ -98,15 +98,22 @@ next_form(const struct blocks *b, size_t source, enum carget_form *form)
 	    (b->car_tried[CARGET_CAR] >> source & 1) == 0));
 }
 
+/* The highest are asked first. */
+static int
+rank(const struct blocks *b, size_t source)
+{
+	return b->probes[source] == PROBE_LATE ? 0 : is_beside_daemon(b, source) ? 2 : 1;
+}
+
 /* The next stream: 1, its source and form; 0: none; -1: not yet. */
 static int
 next_stream(const struct blocks *b, size_t *which, enum carget_form *form)
 {
-	for (int beside = 1; beside >= 0; beside--)
+	for (int r = 2; r >= 0; r--)
 		for (size_t i = 0; i < b->fetch->blocks->nsources; i++) {
-			if (!next_form(b, i, form) || !source_usable(b->fetch, i) || is_beside_daemon(b, i) != beside)
+			if (!next_form(b, i, form) || !source_usable(b->fetch, i) || rank(b, i) != r)
 				continue;
-			if (beside && b->probes[i] == PROBE_ASKED) /* it will say in a moment whether it has it */
+			if (r == 2 && b->probes[i] == PROBE_ASKED) /* it will say in a moment whether it has it */
 				return -1;
 			if (!b->added[i] || (b->probes[i] == PROBE_SEARCHES && !b->patient))
 				continue;
@@ -180,6 +187,26 @@ start_stream(struct blocks *b)
 	hold(b, 1);
 }
 
+/* Whether the reader has all that comes before a block which is still wanted. */
+static int
+is_starved(const struct blocks *b)
+{
+	for (unsigned i = 0; i < WANTS; i++)
+		if (b->wants[i].used && b->wants[i].offset <= decode_position(b->decode))
+			return 1;
+	return 0;
+}
+
+/* Whether the block that waits would be taken, or be known to be of no use, by now.  A stream that is let go on in vain
+ * comes back at once, and so on. */
+static int
+is_room(struct blocks *b)
+{
+	return blockwants_find(b, b->full_ref) != NULL || blockwants_is_recent(b, b->full_ref) ||
+	    !decode_more(b->decode) ||
+	    decode_position(b->decode) - b->full_at > (uint64_t)STREAM_AHEAD * b->o.cap.block_size;
+}
+
 /* Is it fast enough to wait for it, and for nothing else? */
 static void
 look_at_stream(struct blocks *b)
@@ -191,7 +218,7 @@ look_at_stream(struct blocks *b)
 
 		/* It waits for others than itself: they must not wait for it. */
 		sched_totals(b->sched, &t);
-		if (t.wanted > AHEAD)
+		if (t.wanted > AHEAD || is_starved(b))
 			hold(b, 0);
 		b->car_looked = now;
 		b->car_blocks = blocks;
@@ -212,25 +239,20 @@ end_stream(struct blocks *b)
 	hold(b, 0);
 }
 
-void
-blockstream_pump(struct blocks *b)
+/* 0: it has ended. */
+static int
+go_on(struct blocks *b)
 {
 	enum carget_state state;
 	const char *why;
 
-	if (!b->o.has_manifest || b->car_over || b->o.cap.level == 0)
-		return;
-	if (b->car == NULL)
-		start_stream(b);
-	if (b->car == NULL)
-		return;
-	if (b->car_full)
+	if (b->car_full && is_room(b))
 		carget_resume(b->car);
 	state = carget_pump(b->car, &why);
 	if (state == CARGET_RUNS && (carget_waits(b->car) ||
 	    b->fetch->now < carget_useful(b->car) + b->fetch->settings.stall_ms)) {
 		look_at_stream(b);
-		return;
+		return 1;
 	}
 	/* Without its nodes the file is not to be had, but what it is made of may be. */
 	if (state == CARGET_WHOLE ||
@@ -239,6 +261,18 @@ blockstream_pump(struct blocks *b)
 	if (state == CARGET_BROKEN)
 		logline("%s", why);
 	end_stream(b);
+	return 0;
+}
+
+void
+blockstream_pump(struct blocks *b)
+{
+	if (!b->o.has_manifest || b->o.cap.level == 0)
+		return;
+	do {
+		if (b->car == NULL && !b->car_over)
+			start_stream(b);
+	} while (b->car != NULL && !go_on(b));
 }
 
 uint64_t

@@ -1398,12 +1398,12 @@ def stream_begins_again(name, first, second):
         def export(ask, out):
             out.chunks([car_header(m.root)] + list(m.sections(t.blocks))[:first], end=False)
             return False
-        rpc, gw = lab.add(Rpc(t.blocks, manifests=[m], export=export)), lab.add(Gateway(t.blocks, manifests=[m]))
-        h = lab.fetch([lab.plain(t)], opts(rpc, gw))
+        rpc, next_ = lab.add(Rpc(t.blocks, manifests=[m], export=export)), lab.add(Rpc(t.blocks, manifests=[m]))
+        h = lab.fetch([lab.plain(t)], opts(rpc, next_))
         run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), slow=0.5)
         same(run, t)
         assert run.seconds < 4 and not any("nobody" in line for line in h.log), (run.seconds, h.log)
-        assert gw.count("format=car") == second, [r.target for r in gw.requests if "car" in r.target]
+        assert next_.count("dag/export") == second, next_.count("dag/export")
     CASES.append(("stream_begins_again_" + name, f))
 
 
@@ -1705,20 +1705,313 @@ def manifests():
     yield "chain", chain
 
 
-def make_manifest(name):
+# Roots that name no file which could be this nar's.
+FILELESS = ("version_1", "version_3", "count_huge", "count_one", "count_none", "raw_file", "file_of_cbor", "file_of_sha",
+            "bytes_behind", "no_root_node", "wrong_hash", "nested_arrays")
+
+
+def make_manifest(name, files):
     def f(lab):
         t, m = SMALL, dict(manifests())[name]
-        src = lab.add(Rpc({**t.blocks, **tree(41, 778, 2).blocks}, manifests=[m]))
+        src = lab.add(Rpc({**t.blocks, **tree(41, 778, 2).blocks}, manifests=[m], files=files))
         h = lab.fetch([lab.plain(t)], opts(src, block_timeout="1"))
         run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), timeout=15)
         same(run, t)
-        assert run.seconds < 6, run.seconds
+        assert run.seconds < 6 and src.streams() == (name not in FILELESS), (run.seconds, src.streams())
+        assert len(run.liars) <= (name == "wrong_hash"), run.liars
         lab.note = "%d single blocks, missed %d" % (len(src.asked()), run.end["missed"])
     return f
 
 
 for name_ in dict(manifests()):
-    CASES.append(("manifest_" + name_, make_manifest(name_)))
+    CASES.append(("manifest_" + name_, make_manifest(name_, False)))
+    CASES.append(("manifest_with_files_" + name_, make_manifest(name_, True)))
+
+
+# --- the file of a manifest -------------------------------------------------------------------------------
+
+def exports(src):
+    return src.count("dag/export") + src.count("format=car")
+
+
+@case
+def file_in_one_request(lab):
+    """The root, the file, and nothing else."""
+    t = tree(600, 5)
+    m = Manifest(t)
+    for make in (Rpc, Gateway):
+        src, nar = lab.add(make(t.blocks, manifests=[m], files=True)), lab.add(NarServer({}))
+        h = lab.fetch([nar], opts(src))
+        run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content))
+        same(run, t, missed=0, repaired=0)
+        assert src.streams() == 1 and exports(src) == 0 and not nar.gets(), [r.target for r in src.requests if "raw" not in r.target]
+        assert len(src.asked()) <= 40, "%d requests for blocks" % len(src.asked())
+        lab.note += "%s: %d requests; " % (make.__name__, len(src.requests))
+
+
+@case
+def file_and_the_next(lab):
+    """Two nars in a row on one daemon: nothing of the first is left in the way."""
+    ts = [tree(300, 5, 40 + i) for i in range(2)]
+    ms = [Manifest(t) for t in ts]
+    rpc = lab.add(Rpc({**ts[0].blocks, **ts[1].blocks}, manifests=ms, files=True))
+    h = lab.fetch([lab.add(NarServer({}))], opts(rpc))
+    for i in range(4):
+        same(h.nar2([lab.cand(ts[i % 2], manifest=ms[i % 2].cid)], len(ts[i % 2].content), ident=i), ts[i % 2], missed=0)
+        assert rpc.streams() == i + 1 and exports(rpc) == 0, (i, rpc.streams(), exports(rpc))
+
+
+@case
+def file_that_repeats(lab):
+    """A block that stands there often may be in the stream as often, or once."""
+    content = b"".join(data(BLOCK, i % 3) for i in range(60)) + b"x"
+    t = Tree(content)
+    for refs in ([r for r, _ in t.order], list(dict.fromkeys(r for r, _ in t.order))):
+        m = Manifest(t, refs=refs)
+        rpc = lab.add(Rpc(t.blocks, manifests=[m], files=True))
+        h = lab.fetch([lab.add(NarServer({}))], opts(rpc))
+        same(h.nar2([lab.cand(t, manifest=m.cid)], len(content)), t, missed=0)
+        assert rpc.streams() == 1
+
+
+def stalls(m, blocks, n):
+    def answer(ask, out):
+        out.chunks([blocks[r] for r in m.refs[:n]], end=False)
+        return out.hang()
+    return answer
+
+
+@case
+def file_stalls(lab):
+    """What the stream does not bring in time is asked for by block, where it is."""
+    t = tree(200)
+    m = Manifest(t)
+    for elsewhere in (False, True):
+        first = t.only(m.refs[:60])
+        rpc = lab.add(Rpc(first if elsewhere else t.blocks, manifests=[m], files=stalls(m, t.blocks, 60)))
+        bs, nar = lab.add(BlockServer(t.blocks)), lab.add(NarServer({}))
+        h = lab.fetch([nar], opts(rpc, bs, block_timeout="2"))
+        run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content))
+        same(run, t)
+        assert run.seconds < 6 and rpc.streams() == 1 and not run.liars, (run.seconds, rpc.streams())
+        assert set(m.refs[70:]) <= set((bs if elsewhere else rpc).asked())
+        lab.note += "%.1f s; " % run.seconds
+
+
+@case
+def file_lacks_blocks(lab):
+    """Kubo stops at the first block that it does not have: those behind it come one by one."""
+    t = tree(200)
+    m = Manifest(t)
+    lacks = t.leaves[30:34]
+    rpc, bs = lab.add(Rpc(t.without(lacks), manifests=[m], files=True)), lab.add(BlockServer(t.blocks))
+    h = lab.fetch([lab.add(NarServer({}))], opts(rpc, bs))
+    run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content))
+    same(run, t)
+    assert set(lacks) <= set(bs.asked()) and rpc.streams() == 1 and not run.liars
+
+
+def missing_file(name, cars):
+    """The root is there, the nodes of the file are not: the CAR follows, or blocks do."""
+    def f(lab):
+        t = tree(120)
+        m = Manifest(t)
+        for make in (Rpc, Gateway):
+            src = lab.add(make(t.blocks, manifests=[m], files=lambda a, o: o.server.absent(o),
+                               export=None if cars else lambda a, o: o.server.absent(o)))
+            h = lab.fetch([lab.add(NarServer({}))], opts(src))
+            run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content))
+            same(run, t, missed=0)
+            assert src.streams() == 1 and exports(src) == 1 and run.seconds < 3, (src.streams(), exports(src), run.seconds)
+            assert cars or len(src.asked()) >= len(t.blocks)
+    CASES.append(("file_without_nodes_" + name, f))
+
+
+missing_file("but_a_car", True)
+missing_file("and_no_car", False)
+
+
+def unknown_to(name, status):
+    """Who does not do this is asked for the CAR, and never again for a file."""
+    def f(lab):
+        ts = [tree(120, 777, 40 + i) for i in range(2)]
+        ms = [Manifest(t) for t in ts]
+        rpc = lab.add(Rpc({**ts[0].blocks, **ts[1].blocks}, manifests=ms, files=lambda a, o: o.reply(status, b"no")))
+        h = lab.fetch([lab.add(NarServer({}))], opts(rpc))
+        for i, (t, m) in enumerate(zip(ts, ms)):
+            same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), ident=i), t, missed=0)
+            assert (rpc.streams(), exports(rpc)) == (1, i + 1), (rpc.streams(), exports(rpc))
+    CASES.append(("file_unknown_" + name, f))
+
+
+for status_ in ("403 Forbidden", "404 Not Found", "405 Method Not Allowed"):
+    unknown_to(status_[:3], status_)
+
+
+@case
+def file_redirected(lab):
+    """Not followed; the CAR or blocks of the same source follow."""
+    t = tree(120)
+    m = Manifest(t)
+    for make in (Rpc, Gateway):
+        trap = lab.add(make(t.blocks, manifests=[m], files=True))
+        for code in ("301 x", "302 x", "303 x", "307 x", "308 x"):
+            src = lab.add(make(t.blocks, manifests=[m],
+                               files=lambda a, o: o.reply(code, b"", "Location: " + trap.url + a.target)))
+            h = lab.fetch([lab.add(NarServer({}))], opts(src))
+            same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content)), t)
+            assert trap.connections == 0 and src.streams() == 1
+
+
+def bytes_of(make):
+    return lambda ask, out, m: out.chunks(make(m, m.stream()[0]), "Trailer: X-Stream-Error")
+
+
+def endless_bytes(piece):
+    def f(ask, out, m):
+        out.conn.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        out.head("200 OK", "Transfer-Encoding: chunked")
+        for p in piece(m):
+            out.raw(b"%x\r\n" % len(p) + p + b"\r\n")
+        for _ in range(4000):
+            out.raw(b"10000\r\n" + bytes(65536) + b"\r\n")
+        return False
+    return f
+
+
+FILES = {
+    "cut_off": lambda a, o, m: o.chunks([b"".join(m.stream()[0])[:500000]], end=False),
+    "cut_off_cleanly": bytes_of(lambda m, p: p[:20]),
+    "cut_off_in_a_block": bytes_of(lambda m, p: p[:20] + [p[20][:100]]),
+    "cut_off_by_length": lambda a, o, m: o.head("200 OK", "Content-Length: %d" % (len(m.refs) * BLOCK)) or
+        o.raw(b"".join(m.stream()[0])[:500000]),
+    "too_long": bytes_of(lambda m, p: p + [other()] * 9),
+    "one_byte_too_long": bytes_of(lambda m, p: p + [b"x"]),
+    "one_byte_in_front": bytes_of(lambda m, p: [b"x"] + p),
+    "one_byte_less_in_the_middle": bytes_of(lambda m, p: p[:9] + [p[9][1:]] + p[10:]),
+    "wrong_in_the_middle": bytes_of(lambda m, p: p[:9] + [other()] + p[10:]),
+    "wrong_from_the_middle": bytes_of(lambda m, p: p[:9] + [data(BLOCK, i) for i in range(len(p) - 9)]),
+    "wrong_all": bytes_of(lambda m, p: [data(BLOCK, i) for i in range(len(p))]),
+    "of_another_nar": lambda a, o, m: o.chunks(Manifest(tree(41, 778, 2)).stream()[0]),
+    "backwards": bytes_of(lambda m, p: p[::-1]),
+    "the_first_again_and_again": bytes_of(lambda m, p: p[:1] * len(p)),
+    "json": lambda a, o, m: o.reply("200 OK", b'{"Message":"x","Code":0,"Type":"error"}'),
+    "empty": lambda a, o, m: o.reply("200 OK", b""),
+    "error_500": lambda a, o, m: o.reply("500 x", b'{"Message":"x","Code":0,"Type":"error"}'),
+    "bad_request": lambda a, o, m: o.reply("400 x", b"400"),
+    "busy": lambda a, o, m: o.reply("429 x", b"", "Retry-After: 1000"),
+    "a_part": lambda a, o, m: o.reply("206 Partial Content", m.stream()[0][0], "Content-Range: bytes 0-32767/1000000"),
+    "stream_error": lambda a, o, m: o.chunks(m.stream()[0][:20], "Trailer: X-Stream-Error", trailer="X-Stream-Error: cut"),
+    "stream_error_at_once": lambda a, o, m: o.chunks([], "Trailer: X-Stream-Error", trailer="X-Stream-Error: not found"),
+    "stream_error_behind_it": lambda a, o, m: o.chunks(m.stream()[0], "Trailer: X-Stream-Error", trailer="X-Stream-Error: x"),
+    "trailer_bomb": lambda a, o, m: o.chunks(m.stream()[0], end=False) or o.raw(b"0\r\n" + b"X: " + b"y" * 6000000),
+    "endless": endless_bytes(lambda m: []),
+    "endless_behind_it": endless_bytes(lambda m: m.stream()[0]),
+    "drip": lambda a, o, m: bad_drip(a, o, m.stream()[0][0]),
+    "header_bomb": lambda a, o, m: bad_header_bomb(a, o, None),
+    "hang": lambda a, o, m: o.hang(),
+    "hang_behind_the_head": lambda a, o, m: o.head("200 OK", "Transfer-Encoding: chunked") or o.hang(),
+    "reset": lambda a, o, m: o.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + m.stream()[0][0] * 3) or o.reset(),
+    "gzip": lambda a, o, m: o.reply("200 OK", b"".join(m.stream()[0]), "Content-Encoding: gzip"),
+}
+
+
+def make_file(kind, answer):
+    """Nobody is a liar by a stream that has no hashes; the nar comes, in time, and so does the next."""
+    def f(lab):
+        t = SMALL
+        m = Manifest(t)
+        src = lab.add(kind(t.blocks, manifests=[m], files=lambda a, o: answer(a, o, m)))
+        bs = lab.add(BlockServer(t.blocks, behave=late_for(kind)))
+        h = lab.fetch([lab.plain(t)], opts(src, bs, block_timeout="1", seed="none"))
+        run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), timeout=15)
+        same(run, t)
+        assert not run.liars and run.seconds < 6, (run.liars, run.seconds)
+        assert src.streams() == 1, "%d times asked for the file" % src.streams()
+        until(lambda: src.flying == 0 or src.sent > 16 << 20, 2)
+        assert src.sent < 12 << 20, "%d MiB of a file for a nar of 1.3 MiB" % (src.sent >> 20)
+        again = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), ident=8, timeout=15)
+        same(again, t)
+        assert not again.liars and again.seconds < 6, (again.liars, again.seconds)
+        lab.note = "%.1f s, %d KiB, %d CARs" % (run.seconds, src.sent >> 10, exports(src))
+    return f
+
+
+for name_, answer_ in FILES.items():
+    CASES.append(("file_" + name_, make_file(Rpc, answer_)))
+for name_ in ("cut_off", "cut_off_cleanly", "too_long", "wrong_in_the_middle", "wrong_all", "json", "error_500", "endless", "hang"):
+    CASES.append(("file_gateway_" + name_, make_file(Gateway, FILES[name_])))
+
+
+@case
+def memory_file_waits(lab):
+    """The reader sleeps: the stream waits within the bounds of memory, goes on, and nothing is asked for besides."""
+    t = tree(1100, 99)
+    m = Manifest(t)
+    for big in (False, True):
+        def answer(ask, out):
+            p = m.stream()[0]
+            return out.chunks([b"".join(p[i:i + 32]) for i in range(0, len(p), 32)] if big else p)
+        rpc = lab.add(Rpc(t.blocks, manifests=[m], files=answer))
+        h = lab.fetch([lab.add(NarServer({}))], opts(rpc))
+        run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), slow=1.5)
+        same(run, t, missed=0)
+        assert rpc.streams() == 1 and exports(rpc) == 0 and run.seconds < 6, (run.seconds, rpc.streams(), exports(rpc))
+        with open("/proc/%d/stat" % h.pid) as f:
+            used = sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+        assert used < 1, "%.2f s of the processor while it waited" % used
+        lab.note += "RssAnon %d KiB, %d requests for blocks, %.2f s; " % (lab.peak, len(rpc.asked()), used)
+
+
+def beside(lab, t, gateway, host=None):
+    """A daemon that is slow but for files, and a gateway: the run, and when after its first question the daemon was asked for
+    the file."""
+    m = Manifest(t)
+    rpc = lab.add(Rpc(t.blocks, manifests=[m], files=True, behave=lambda a, o, b: o.wait(1) or None))
+    if callable(gateway):
+        gateway = lab.add(gateway(m))
+    place = gateway if isinstance(gateway, str) else gateway.url if host is None else "http://%s:%d" % (host, gateway.port)
+    h = lab.fetch([lab.add(NarServer({}))], opts(rpc) + [("ipfs-gateway", place)])
+    run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), resolve={host: ["127.0.0.1"]} if host else None)
+    same(run, t, missed=0)
+    assert not run.liars
+    cats = [r.at for r in rpc.requests if "/cat?" in r.target]
+    return run, rpc, gateway, cats[0] - min(r.at for r in rpc.requests if "/block/get" in r.target) if cats else None
+
+
+@case
+def gateway_beside_the_daemon_streams(lab):
+    t = tree(300)
+    run, rpc, gw, _ = beside(lab, t, lambda m: Gateway(t.blocks, manifests=[m], files=True))
+    assert (gw.streams(), rpc.streams(), exports(gw), exports(rpc)) == (1, 0, 0, 0), (gw.streams(), rpc.streams())
+    assert gw.count("/ipfs/", "HEAD") == 1
+
+
+@case
+def gateway_elsewhere_does_not(lab):
+    t = tree(300)
+    run, rpc, gw, _ = beside(lab, t, lambda m: Gateway(t.blocks, manifests=[m], files=True), host="gateway.test")
+    assert (gw.streams(), rpc.streams()) == (0, 1), (gw.streams(), rpc.streams())
+
+
+def useless_beside(name, gateway, most, asked=0):
+    """The gateway beside the daemon is none that helps: the daemon's own stream follows, in MOST seconds."""
+    def f(lab):
+        t = tree(300)
+        where = "http://127.0.0.1:%d" % lab.refusing() if gateway is None else lambda m: gateway(t, m)
+        run, rpc, gw, late = beside(lab, t, where)
+        assert rpc.streams() == 1 and late is not None and late < most, (rpc.streams(), late)
+        assert gateway is None or gw.streams() == asked, gw.streams()
+        lab.note = "after %.2f s" % late
+    CASES.append(("gateway_beside_" + name, f))
+
+
+useless_beside("is_dead", None, 2)
+useless_beside("lacks_the_root", lambda t, m: Gateway({}, manifests=[m], files=True), 2)
+useless_beside("hangs", lambda t, m: Gateway(t.blocks, head=lambda a, o: o.hang(), behave=lambda a, o, b: o.hang(),
+                                             files=lambda a, o: o.hang(), manifests=[m]), 2)
+useless_beside("gives_no_files", lambda t, m: Gateway(t.blocks, manifests=[m], files=lambda a, o: o.reply("403 x", b""),
+                                                      export=lambda a, o: o.reply("403 x", b"")), 2, 1)
 
 
 @case
