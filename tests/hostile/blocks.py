@@ -1707,7 +1707,7 @@ def manifests():
 
 # Roots that name no file which could be this nar's.
 FILELESS = ("version_1", "version_3", "count_huge", "count_one", "count_none", "raw_file", "file_of_cbor", "file_of_sha",
-            "bytes_behind", "no_root_node", "wrong_hash", "nested_arrays")
+            "bytes_behind", "foreign_links", "no_root_node", "wrong_hash", "nested_arrays")
 
 
 def make_manifest(name, files):
