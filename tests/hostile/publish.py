@@ -1026,7 +1026,7 @@ def car(form):
     while at < len(data):
         n, at = varint(data, at)
         cid, block = data[at:at + 38], data[at + 38:at + n]
-        assert cid[:6] in (b"\x01\x55\xa0\xe4\x02\x20", b"\x01\x71\xa0\xe4\x02\x20"), cid.hex()
+        assert cid[:6] in [b"\x01%c\xa0\xe4\x02\x20" % codec for codec in (0x55, 0x70, 0x71)], cid.hex()
         assert hashlib.blake2b(block, digest_size=32).digest() == cid[6:], "a wrong block in the CAR"
         blocks[cid] = block
         at += n
