@@ -161,7 +161,6 @@ keep_node(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uin
 {
 	struct place_job *job = ctx;
 
-	(void)kind;
 	if (memcmp(hash, job->ref, ERIS_REF) != 0)
 		return 0;
 	job->manifest = malloc(len);
@@ -169,6 +168,7 @@ keep_node(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uin
 		return err_set(e, "out of memory");
 	memcpy(job->manifest, data, len);
 	job->len = len;
+	job->file = kind == CAR_FILE;
 	return err_set(e, "found");
 }
 

@@ -34,6 +34,7 @@ struct place_job {
 	struct catalog_place places[CATALOG_PLACES];
 	uint8_t *manifest;   /* of the last place_load(), if it said so */
 	size_t len;
+	int file;            /* it is a node of the file beneath one (DAG-PB), no root (DAG-CBOR) */
 };
 
 /* place_begin(p, job, ref, e): where it could be.  -1 if the index fails. */

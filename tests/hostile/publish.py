@@ -204,8 +204,9 @@ def serves(top, cache):
 
 
 def links(node):
-    """(kind, reference) of all links of a node of DAG-CBOR: kind 0x55 is a block, 0x71 a node"""
-    return [(p[1], base64.b32encode(p[6:38]).decode().rstrip("=")) for p in node.split(b"\xd8\x2a\x58\x27\x00")[1:]]
+    """(kind, reference) of all links of a node of DAG-CBOR or DAG-PB: kind 0x55 is a block, 0x71 and 0x70 are such nodes"""
+    found = re.findall(rb"(?:\xd8\x2a\x58\x27\x00|\x0a\x26)\x01([\x55\x70\x71])\xa0\xe4\x02\x20(.{32})", node, re.S)
+    return [(kind[0], base64.b32encode(ref).decode().rstrip("=")) for kind, ref in found]
 
 
 @case
@@ -222,11 +223,13 @@ def manifest_nodes(top, cache):
             blocks.add(ref)
             continue
         status, headers, node = s.get("/uri-res/N2R?urn:blake2b:" + ref)
-        assert status == 200 and s.block(ref) == 200 and headers["Content-Type"] == "application/vnd.ipld.dag-cbor", (status, len(nodes))
+        form = "application/vnd.ipld." + {0x71: "dag-cbor", 0x70: "dag-pb"}[kind]
+        assert status == 200 and s.block(ref) == 200 and headers["Content-Type"] == form, (status, len(nodes))
         nodes.append(ref)
         todo += links(node)
     data = cache.items[item]
-    assert len(nodes) == 4 and len(blocks) == len(data) // 32768 + 1 + 5 + 1, (len(nodes), len(blocks))
+    # A root, and a file of two levels: 174 links each.
+    assert len(nodes) == 1 + 1 + 13 and len(blocks) == len(data) // 32768 + 1 + 5 + 1, (len(nodes), len(blocks))
     sample = leaves(data[:3_000_000])[:-1] + leaves(data[-(len(data) % 32768):])[-1:]
     assert set(sample) <= blocks
     assert [s.block(r) for r in random.sample(sorted(blocks), 20)] == [200] * 20
@@ -234,11 +237,11 @@ def manifest_nodes(top, cache):
     with open(cache.nar(item) + "info", "a") as f:
         f.write("X-More: 1\n")
     until(lambda: s.block(nodes[0]) == 404)
-    assert [s.block(r) for r in nodes[1:]] == [200] * 3
+    assert [s.block(r) for r in nodes[1:]] == [200] * 14
     os.unlink(cache.nar(item) + "info")
     os.unlink(cache.nar(item))
     del cache.items[item]
-    until(lambda: [s.block(r) for r in nodes[1:]] == [404] * 3)
+    until(lambda: [s.block(r) for r in nodes[1:]] == [404] * 14)
 
     def empty():
         with sqlite3.connect(f"file:{s.state}/index.sqlite?mode=ro", uri=True) as db:
