@@ -36,6 +36,7 @@ ask(struct blocks *b, size_t i)
 
 	s->alone = 0;
 	s->peers_until = b->fetch->now + PEERS_MS; /* once, whatever comes of it */
+	blockpool_stop(b->fetch, a.id); /* it never said anything */
 	blockpool_start(b->fetch, &a);
 }
 

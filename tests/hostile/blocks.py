@@ -2647,7 +2647,7 @@ def killed_at_the_end(name, hook=None, first=None, **kw):
             assert first or run.end["reinserted"] <= run.end["repaired"], run.end  # without a look, more is put than is known
             left = set(lacks) - set(rpc.blocks) - {r for e in entries() for r in e["refs"]}
             assert not left or any(e["all"] for e in entries()), (i, len(left), run.end)
-            assert run.seconds < 3, (i, run.seconds)
+            assert run.seconds < 10, (i, run.seconds)  # a put may hang for 30
             lab.note += "%.1f s, %d of %d back; " % (run.seconds, len(set(lacks) & set(rpc.blocks)), len(lacks))
     CASES.append(("killed_at_the_end_" + name, f))
 
@@ -2684,7 +2684,7 @@ def journal_that_is_locked(lab):
         fcntl.fcntl(f, 37, lock)  # F_OFD_SETLK
         run = h.nar2([lab.cand(t)], len(t.content))
         same(run, t)
-        assert run.seconds < 2, run.seconds
+        assert run.seconds < 5, run.seconds
         (e,) = entries()
         assert e["refs"] == set(t.leaves[3:9]), len(e["refs"])
         lab.note = "%.2f s" % run.seconds
@@ -2718,7 +2718,7 @@ def journal_that_is_damaged(lab):
             b = f.read()
         found = [e for e in (entries() if what in ("rubbish", "short") else []) if e["cap"] == t.cap and e["refs"] == set(t.leaves[3:9])]
         assert len(b) == 256 * 4096 and (len(found) == 1 or what in ("long", "full")), (what, len(b), len(found))
-        assert run.seconds < 2, run.seconds
+        assert run.seconds < 5, run.seconds
 
 
 @case
