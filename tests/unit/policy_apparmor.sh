@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Tests: policy/apparmor is accepted by apparmor_parser (nothing is loaded), alone and in a profile of guix-daemon, with the
-# paths of any PREFIX; and a helper's profile has no right that narlock-broker lacks.
+# paths of any PREFIX; a helper's profile has no right that narlock-broker lacks, and that one what the kernel asks of it.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 parser=$(PATH=$PATH:/usr/sbin:/sbin; command -v apparmor_parser) || { echo "SKIP apparmor_parser is not installed"; exit 0; }
@@ -71,5 +71,14 @@ for helper in fetch resolve unpack; do
 	missing=$(rights "narlock-$helper" | while IFS= read -r rule; do covered "$rule" || echo "$rule"; done)
 	check "narlock-$helper is within narlock-broker" [ -z "$missing" ]
 	[ -z "$missing" ] || echo "$missing"
+done
+# A spool on the disk has no name: where only attach_disconnected is set, the kernel looks no such file up (ENOENT).
+check "files without a name are mediated" sh -c '! grep -E "^profile .*attach_disconnected" "$1" | grep -v mediate_deleted' sh "$work/narlock"
+# The helpers' empty root is put together below /tmp before they are executed, still in the broker's profile.
+places=$(rights narlock-broker | sed -n 's|^owner /tmp/{\(.*\)}{,/,/\*\*} w,$|,\1,|p')
+shown=$(sed -n '/ shown\[\] = {/,/};/p' broker/drop.c | grep -o '"/[a-z0-9]*' | tr -d '"/' | sort -u)
+check "change_root() has places to show" [ -n "$shown" ]
+for place in $shown; do
+	case $places in *,"$place",*) ;; *) check "narlock-broker may make /tmp/$place" false ;; esac
 done
 exit $failed
