@@ -205,15 +205,25 @@ missing_blocks(struct bed *b, size_t len, uint64_t seed, struct eris_cap *cap, s
 	return x->missing;
 }
 
+/* A node of the manifest: the index leads to it. */
 static int
-nothing(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
+expect_node(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t *data, size_t len, struct err *e)
 {
-	(void)kind;
-	(void)ctx;
-	(void)hash;
-	(void)data;
-	(void)len;
-	(void)e;
+	struct place *place = ctx;
+	struct place_job job;
+	uint8_t *block = malloc(ERIS_LARGE);
+	enum place_step step;
+
+	assert_int_equal(place_begin(place, &job, hash, e), 0);
+	do
+		step = place_load(place, &job, block, 1);
+	while (step != PLACE_MANIFEST && step != PLACE_NONE);
+	assert_int_equal(step, PLACE_MANIFEST);
+	assert_int_equal(job.file, kind == CAR_FILE);
+	assert_int_equal(job.len, len);
+	assert_memory_equal(job.manifest, data, len);
+	free(job.manifest);
+	free(block);
 	return 0;
 }
 
@@ -221,7 +231,8 @@ static void
 check_item(struct bed *b, unsigned n, size_t len, uint64_t seed)
 {
 	struct expected x = { .entries = calloc(len / 32000 + 100, sizeof *x.entries) };
-	struct manifest_writer *w = manifest_new(ERIS_LARGE, nothing, NULL, &b->e);
+	struct place *place = place_new(b->fd, b->index, -1, &b->e);
+	struct manifest_writer *w = manifest_new(ERIS_LARGE, expect_node, place, &b->e);
 	char name[80], path[256], text[2048];
 	uint8_t bytes[ERIS_CAP], root[ERIS_REF];
 	struct catalog_nar nar;
@@ -237,7 +248,7 @@ check_item(struct bed *b, unsigned n, size_t len, uint64_t seed)
 	assert_int_equal(nar.state, CATALOG_READY);
 	assert_int_equal(nar.cap.level, cap.level);
 	assert_memory_equal(&nar.cap.root, &cap.root, ERIS_PAIR);
-	/* The manifest is the one that anybody makes of the same nar and narinfo. */
+	/* The manifest is the one that anybody makes of the same nar and narinfo, and all of it can be had. */
 	snprintf(path, sizeof path, "%s/zstd/%s.narinfo", b->cache, name);
 	f = fopen(path, "r");
 	assert_non_null(f);
@@ -253,6 +264,7 @@ check_item(struct bed *b, unsigned n, size_t len, uint64_t seed)
 	assert_true(nar.has_manifest);
 	assert_memory_equal(nar.manifest, root, ERIS_REF);
 	manifest_free(w);
+	place_free(place);
 	free(x.entries);
 }
 
