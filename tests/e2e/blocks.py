@@ -4,7 +4,7 @@
 starts it).   blocks.py [--only WORD]... [--list]
 Two daemons of a kind (Kubo, js-ipfs) on loopback, A and B: narlock knows A, the blocks are in B and come to A by
 bitswap.  nginx, which is not ours either, has the nars."""
-import base64, concurrent.futures, contextlib, ctypes, http.client, http.server, json, os, random, re, shutil, signal, socket, struct
+import base64, collections, concurrent.futures, contextlib, ctypes, hashlib, http.client, http.server, json, os, random, re, shutil, signal, socket, struct
 import subprocess, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
@@ -63,6 +63,7 @@ class Published:
         names = dict(l.split(": ") for l in self.lines.splitlines())
         self.urn, self.manifest = names["ERIS"], names["ERIS-Manifest"]
         rows = [l.split() for l in run("narlock-eris", "blocks", self.file).stdout.splitlines()]
+        rows.sort(key=lambda r: (int(r[2]), -int(r[1])))
         self.blocks = list({r[0]: int(r[1]) for r in rows}.items())
         self.leaves = [r for r, level in self.blocks if level == 0]
         self.inner = [r for r, level in self.blocks if level > 0]
@@ -295,6 +296,20 @@ class Node:
     def load(self, p):
         with open(p.car, "rb") as f:
             self.ask("dag/import?pin-roots=false", f.read())
+
+    def commands(self):
+        """Of Kubo: how often its API was asked for what, since this was called last"""
+        found = collections.Counter(c["Command"] for c in json.loads(self.ask("diag/cmds")))
+        self.ask("diag/cmds/clear")
+        return found
+
+    def files(self):
+        """Of Kubo: how many files its gateway has given"""
+        c = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=60)
+        c.request("GET", "/debug/metrics/prometheus")
+        found = re.search(r"^ipfs_http_gw_unixfs_file_get_duration_seconds_count\S* (\d+)", c.getresponse().read().decode(), re.M)
+        c.close()
+        return int(found[1]) if found else 0
 
     def local(self):
         """References of all that it has"""
@@ -845,9 +860,16 @@ def by_hand():
         assert done.stderr == p.lines and p.manifest in done.stdout, done
         assert not missing(node, p)
         manifest = json.loads(node.ipfs("dag", "get", p.manifest))
-        links = [ref_of(l["/"]) for l in manifest["links"]]
-        assert set(links) == {r for r, _ in p.blocks} and manifest["blocks"] == len(links), manifest.keys()
-        run("sh", "-c", f"IPFS_PATH={node.dir} {KUBO} dag export --progress=false {p.manifest} | cmp - {p.car}")
+        file, env = manifest["file"]["/"], {**os.environ, "IPFS_PATH": node.dir}
+        stream = subprocess.run([KUBO, "cat", "--progress=false", file], env=env, stdout=subprocess.PIPE, check=True).stdout
+        hashes = [hashlib.blake2b(stream[i:i + 32768], digest_size=32).digest() for i in range(0, len(stream), 32768)]
+        refs = [base64.b32encode(h).decode().rstrip("=") for h in hashes]
+        assert len(stream) == manifest["blocks"] * 32768 and list(dict.fromkeys(refs)) == [r for r, _ in p.blocks], manifest
+        added = subprocess.run([KUBO, "add", "--only-hash", "-Q", "--cid-version=1", "--raw-leaves", "--hash=blake2b-256",
+                                "--chunker=size-32768", "--max-file-links=174"], env=env, input=stream, stdout=subprocess.PIPE, check=True).stdout
+        assert added.decode().strip() == file, (added, file)
+        export = subprocess.run([KUBO, "dag", "export", "--progress=false", p.manifest], env=env, stdout=subprocess.PIPE, check=True).stdout
+        assert len(export) == os.path.getsize(p.car), (len(export), os.path.getsize(p.car))  # the same, perhaps in another order
     finally:
         node.stop()
 
