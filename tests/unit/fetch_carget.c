@@ -151,7 +151,7 @@ take(void *owner, const uint8_t ref[ERIS_REF], int known, const uint8_t *data, s
 		w->spare++;
 		return CARGET_SPARE;
 	}
-	if (block_verify(ref, data, len, ERIS_LARGE) != NULL)
+	if (block_verify(ref, data, len, w->block_size) != NULL)
 		return CARGET_WRONG;
 	w->used++;
 	return CARGET_USED;
@@ -785,6 +785,18 @@ file_other_blocks(void **state)
 	assert_int_equal(run(w, why), CARGET_BROKEN);
 	assert_non_null(strstr(why, "nobody asked for"));
 	assert_int_equal(w->spare, CARGET_SPARE_MAX + 1);
+	free_world(w);
+	w = new_file();
+	w->block_size = ERIS_SMALL;
+	w->blocks = w->script.len / ERIS_SMALL;
+	for (size_t at = CARGET_SPARE_MAX; at < w->blocks; at += CARGET_SPARE_MAX + 1) {
+		uint8_t ref[ERIS_REF];
+
+		manifest_hash(ref, w->script.body + at * ERIS_SMALL, ERIS_SMALL);
+		bed_put(&w->bed, ref, w->script.body + at * ERIS_SMALL, ERIS_SMALL);
+	}
+	assert_int_equal(run(w, why), CARGET_WHOLE);
+	assert_true(w->used == 2 && w->used + w->spare == w->blocks);
 	free_world(w);
 }
 
