@@ -114,7 +114,7 @@ stream(const struct tree *t, const struct decode_options *o, struct input *in, u
 			}
 			for (n = 0; n < 1 + next(in) % 8; n++)
 				g[n] = (struct decode_given){ .ref = t->pair[at].ref, .block = t->block[at],
-					.len = ERIS_SMALL };
+					.len = ERIS_SMALL, .known = n & 1 };
 			if (next(in) % 8 == 1)
 				g[0].len = next(in);
 			rc = decode_give(d, g, n, &e);

@@ -98,7 +98,7 @@ take(void *ctx, enum car_kind kind, const uint8_t hash[ERIS_REF], const uint8_t 
 static void
 write_file(const uint8_t *data, size_t size)
 {
-	uint64_t blocks = 1 + (size > 1 ? data[0] + (data[1] & 7u) * 256u : size);
+	uint64_t blocks = 1 + (size > 1 ? data[0] + (data[1] & 7u) * 256u : 0);
 	struct file f = { .blocks = blocks };
 	struct manifest_writer *w = manifest_new(size % 2 == 0 ? ERIS_SMALL : ERIS_LARGE, take, &f, NULL);
 	uint8_t ref[ERIS_REF] = { 0 }, cap[ERIS_CAP] = { 0 }, root[ERIS_REF];
@@ -126,7 +126,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	if (manifest_parse(&r, data, size, NULL) == 0)
 		write_again(&r, data, size);
-	if (size < 64)
+	if (size <= 4)
 		write_file(data, size);
 	return 0;
 }
