@@ -16,8 +16,9 @@
 /* Copies that wait: 4 MiB.  Those that are on their way have 1 MiB a request besides. */
 #define QUEUE 128
 /* Requests at a time: few while a nar arrives, whose own requests come first. */
-#define FLIGHTS 4
-#define FLIGHTS_BESIDE 2
+#define PUTS 4
+#define PUTS_BESIDE 2
+#define FLIGHTS (PUTS + 8) /* those behind the first ask for a block each */
 /* Nars whose blocks are still in the queue, the one at hand included. */
 #define NARS 16
 /* Missed blocks of the nar at hand that are told from each other: more are counted only.  A power of two,
@@ -793,22 +794,24 @@ flying(const struct heal *h)
 static void
 take_off(struct heal *h, struct flight *l, size_t source)
 {
-	unsigned most = h->current != NULL && h->current->begun ? FLIGHTS_BESIDE : FLIGHTS, putting = 0;
+	unsigned most = h->current != NULL && h->current->begun ? PUTS_BESIDE : PUTS, putting = 0;
 	size_t puts;
 
-	if (h->mute[source])
-		for (size_t i = 0; h->asks > 0 && i < h->count; i++) {
-			h->asks -= queue_at(h, i)->asks;
-			queue_at(h, i)->asks = 0;
-		}
+	for (size_t i = 0; h->mute[source] && h->asks > 0 && i < h->count; i++) {
+		h->asks -= queue_at(h, i)->asks;
+		queue_at(h, i)->asks = 0;
+	}
+	if (l >= h->flights + PUTS) {
+		if (h->asks > 0)
+			launch(h, l, source, 1);
+		return;
+	}
 	puts = h->count - h->asks;
-	for (int i = 0; i < FLIGHTS; i++)
-		putting += h->flights[i].state != FREE && !h->flights[i].asks;
-	/* One, until it is known how this daemon takes many. */
-	if (puts >= PUT_FEW && h->known[source].car == 0 && putting > 0)
-		puts = 0;
-	if (flying(h) < most && puts + h->asks > 0)
-		launch(h, l, source, h->asks > 0 && (puts < PUT_FEW || putting > 0));
+	for (int i = 0; i < PUTS; i++)
+		putting += h->flights[i].state != FREE;
+	/* One, until it is known how this daemon takes many, and while there are few: more may come. */
+	if (puts > 0 && putting < most && (putting == 0 || (puts >= PUT_FEW && h->known[source].car != 0)))
+		launch(h, l, source, 0);
 }
 
 void
