@@ -72,6 +72,11 @@ for helper in fetch resolve unpack; do
 	check "narlock-$helper is within narlock-broker" [ -z "$missing" ]
 	[ -z "$missing" ] || echo "$missing"
 done
+# With a path of its own the kernel would change to a helper's profile instead of adding it, which no_new_privs forbids.
+check "no helper's profile has a path" sh -c '! grep -E "^profile narlock-(fetch|resolve|unpack) [^f]" "$1"' sh "$work/narlock"
+for helper in fetch resolve unpack; do
+	check "narlock-$helper is added" grep -qE "^  [^ ]*$helper pix -> &narlock-$helper,$" "$work/narlock"
+done
 # A spool on the disk has no name: where only attach_disconnected is set, the kernel looks no such file up (ENOENT).
 check "files without a name are mediated" sh -c '! grep -E "^profile .*attach_disconnected" "$1" | grep -v mediate_deleted' sh "$work/narlock"
 # The helpers' empty root is put together below /tmp before they are executed, still in the broker's profile.
