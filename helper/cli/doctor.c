@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "broker/conf.h"
+#include "helper/cli/apparmor.h"
 #include "helper/cli/cli.h"
 #include "helper/cli/llstate.h"
 #include "ipc/paths.h"
@@ -300,7 +301,8 @@ int doctor_main(int argc, char **argv)
 	static struct place place;
 	static char options[LIMIT_OPTIONS];
 	struct report report = { .worst = FINDING_OK };
-	const char *urls = NULL;
+	const char *urls = NULL, *profile = NULL;
+	char confined[512];
 	bool trace = false;
 	int code = parse(argc, argv, &urls, &trace, &report.json);
 
@@ -314,7 +316,9 @@ int doctor_main(int argc, char **argv)
 	    && snprintf(options, sizeof options, "substitute-urls=%s\n", urls) >= (int)sizeof options)
 		return CLI_UNSAFE;
 	report_section(&report, "broker (--self-check)");
-	selfcheck_wrapper(PATH_GUIX, &report);
-	selfcheck_run(PATH_BROKER, urls != NULL ? options : NULL, trace, &report);
+	if (apparmor_of_daemon(place.owner.daemon, confined, sizeof confined))
+		report_say(&report, FINDING_NOTE, "guix-daemon is confined by AppArmor, and so is what follows: %s", profile = confined);
+	selfcheck_wrapper(PATH_GUIX, profile, &report);
+	selfcheck_run(PATH_BROKER, urls != NULL ? options : NULL, trace, profile, &report);
 	return report_end(&report) == 0 ? codes[report.worst] : CLI_UNSAFE;
 }

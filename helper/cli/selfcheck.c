@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "helper/cli/apparmor.h"
 #include "helper/cli/cli.h"
 #include "helper/cli/selfcheck.h"
 
@@ -98,13 +99,14 @@ enum finding selfcheck_finding(const char *line)
 	return FINDING_NOTE;
 }
 
-static void child(const char *program, const char *options, bool trace, int out)
+static void child(const char *program, const char *options, bool trace, const char *profile, int out)
 {
 	int null = open("/dev/null", O_RDONLY);
 
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0
 	    || syscall(SYS_close_range, 3U, ~0U, 0U) != 0
-	    || (options != NULL && setenv("_NIX_OPTIONS", options, 1) < 0))
+	    || (options != NULL && setenv("_NIX_OPTIONS", options, 1) < 0)
+	    || (profile != NULL && apparmor_enter(profile) < 0))
 		_exit(127);
 	alarm(PATIENCE); /* survives the exec */
 	execl(program, program, "--self-check", "--urls", trace ? "--trace" : (char *)NULL, (char *)NULL);
@@ -151,7 +153,7 @@ static void judge_end(const char *program, int status, bool verdict, struct repo
 		r->worst = FINDING_UNSAFE;
 }
 
-void selfcheck_wrapper(const char *program, struct report *r)
+void selfcheck_wrapper(const char *program, const char *profile, struct report *r)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), status = 0;
 	pid_t pid = fork();
@@ -161,6 +163,8 @@ void selfcheck_wrapper(const char *program, struct report *r)
 		(void)dup2(null, STDOUT_FILENO);
 		(void)dup2(null, STDERR_FILENO);
 		alarm(PATIENCE);
+		if (profile != NULL && apparmor_enter(profile) < 0)
+			_exit(WRAPPER_NO_EXEC);
 		execl(program, program, "substitute", "--version", (char *)NULL);
 		_exit(NO_EXEC + errno);
 	}
@@ -179,7 +183,7 @@ void selfcheck_wrapper(const char *program, struct report *r)
 		report_say(r, FINDING_OK, "%s leads to the broker", program);
 }
 
-void selfcheck_run(const char *program, const char *options, bool trace, struct report *r)
+void selfcheck_run(const char *program, const char *options, bool trace, const char *profile, struct report *r)
 {
 	int ends[2], status = 0;
 	bool verdict;
@@ -192,7 +196,7 @@ void selfcheck_run(const char *program, const char *options, bool trace, struct 
 	fflush(stdout);
 	pid = fork();
 	if (pid == 0)
-		child(program, options, trace, ends[1]);
+		child(program, options, trace, profile, ends[1]);
 	close(ends[1]);
 	verdict = read_lines(ends[0], r);
 	if (pid < 0) {

@@ -11,13 +11,13 @@
  * are notes, so that an older doctor can read a newer broker. */
 enum finding selfcheck_finding(const char *line);
 
-/* selfcheck_wrapper(program, r): does PROGRAM, which is to be guix-daemon's GUIX=, lead to the broker?  It is run as the
- * daemon does, for its version only. */
-void selfcheck_wrapper(const char *program, struct report *r);
+/* selfcheck_wrapper(program, profile, r): does PROGRAM, which is to be guix-daemon's GUIX=, lead to the broker?  It is run as
+ * the daemon does, for its version only, and under the daemon's AppArmor PROFILE (apparmor.h; NULL: none). */
+void selfcheck_wrapper(const char *program, const char *profile, struct report *r);
 
-/* selfcheck_run(program, options, trace, r): run PROGRAM --self-check --urls (with TRACE also --trace), with
- * _NIX_OPTIONS=OPTIONS (NULL: none),
+/* selfcheck_run(program, options, trace, profile, r): run PROGRAM --self-check --urls (with TRACE also --trace), with
+ * _NIX_OPTIONS=OPTIONS (NULL: none), under PROFILE as above,
  * report its lines and its exit code. */
-void selfcheck_run(const char *program, const char *options, bool trace, struct report *r);
+void selfcheck_run(const char *program, const char *options, bool trace, const char *profile, struct report *r);
 
 #endif

@@ -155,7 +155,7 @@ static void check_end(const char *script, enum finding worst)
 	assert_int_equal(write(fd, script, strlen(script)), (ssize_t)strlen(script));
 	assert_int_equal(fchmod(fd, 0700), 0);
 	close(fd);
-	selfcheck_run(path, NULL, false, &r);
+	selfcheck_run(path, NULL, false, NULL, &r);
 	unlink(path);
 	assert_int_equal(r.worst, worst);
 }
@@ -170,7 +170,7 @@ static void test_end(void **state)
 	check_end("#!/bin/sh\necho verdict good\nexit 2\n", FINDING_UNSAFE);
 	check_end("#!/bin/sh\necho mode root\n", FINDING_UNSAFE); /* no verdict is none */
 	check_end("#!/bin/sh\necho verdict good\nkill -9 $$\n", FINDING_UNSAFE);
-	selfcheck_run("/nonexistent/broker", NULL, false, &r);
+	selfcheck_run("/nonexistent/broker", NULL, false, NULL, &r);
 	assert_int_equal(r.worst, FINDING_UNSAFE);
 }
 
