@@ -2,7 +2,7 @@
  * Helper (eris): all blocks of one content, in the order in which a decoder wants them, and the manifest that
  * links them: what IPFS is given of a nar.
  *
- * Memory: 64 bytes for each block and 50 for its link, and, where they are kept, the nodes of the tree,
+ * Memory: 64 bytes for each block and 52 for its link, and, where they are kept, the nodes of the tree,
  * which are 1/512 of the content (1/15 with small blocks). */
 #ifndef NARLOCK_ERIS_BUNDLE_H
 #define NARLOCK_ERIS_BUNDLE_H

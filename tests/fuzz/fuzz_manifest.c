@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Tests (fuzz): roots of manifests.  One that is accepted has one form only: written again it is the same.  The
- * same bytes as a list of blocks: nodes of a file stay within their bounds, come before what names them, and name all. */
+ * Tests (fuzz): roots of manifests.  One that is accepted has one form only: written again it is the same.  Few
+ * bytes as a list of blocks: nodes of a file stay within their bounds, come before what names them, and name
+ * all. */
 #include <sodium.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -94,9 +94,12 @@ small_blocks(void **state)
 {
 	(void)state;
 	for (uint64_t blocks = 1; blocks <= MOST; blocks++)
-		for (size_t step = 1; step <= blocks * ERIS_SMALL + 1; step += step < 40 || step % ERIS_SMALL > ERIS_SMALL - 4 ||
-		    step % ERIS_SMALL < 3 ? 1 : 7)
+		for (size_t step = 1; step <= blocks * ERIS_SMALL + 1;) {
+			size_t past = step % ERIS_SMALL;
+
 			all_ways(ERIS_SMALL, blocks, step);
+			step += step < 40 || past < 3 || past > ERIS_SMALL - 9 ? 1 : 7;
+		}
 }
 
 static void
@@ -116,7 +119,8 @@ cut_off(void **state)
 {
 	(void)state;
 	for (uint64_t blocks = 1; blocks <= MOST; blocks++)
-		for (size_t len = 0; len < blocks * ERIS_SMALL; len += len % ERIS_SMALL == ERIS_SMALL - 1 ? 1 : ERIS_SMALL / 2 - 1) {
+		for (size_t len = 0; len < blocks * ERIS_SMALL;
+		    len += len % ERIS_SMALL == ERIS_SMALL - 1 ? 1 : ERIS_SMALL / 2 - 1) {
 			struct blockcut *c = cutter(ERIS_SMALL, blocks);
 			struct err e = { 0 };
 

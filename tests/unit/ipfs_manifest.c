@@ -549,7 +549,8 @@ static void
 names(void **state)
 {
 	static const char text[] = "bafy2bzaceai5u3i7oyo57g63jsow4uyd5pkb6ymfruffmr5bu676bcn7sin6s";
-	static const char *const bad[] = { "", "bafy2", text + 1, "bafk2bzaceai5u3i7oyo57g63jsow4uyd5pkb6ymfruffmr5bu676bcn7sin6s",
+	static const char *const bad[] = { "", "bafy2", text + 1,
+		"bafk2bzaceai5u3i7oyo57g63jsow4uyd5pkb6ymfruffmr5bu676bcn7sin6s",
 		"bafykbzaceai5u3i7oyo57g63jsow4uyd5pkb6ymfruffmr5bu676bcn7sin6s",
 		"bafy2bzaceai5u3i7oyo57g63jsow4uyd5pkb6ymfruffmr5bu676bcn7sin6sa",
 		"Bafy2bzaceai5u3i7oyo57g63jsow4uyd5pkb6ymfruffmr5bu676bcn7sin6s" };
