@@ -32,7 +32,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 CLANG ?= clang
-# The processor that is built for.  For another one than this machine's: make CC=aarch64-linux-gnu-gcc EMULATOR=qemu-aarch64-static
+# The processor that is built for.  For another one than this machine's: make CC=aarch64-linux-gnu-gcc EMULATOR='qemu-aarch64 -L /'
 TARGET_CPU := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 EMULATOR ?=
 
