@@ -517,7 +517,7 @@ class Source(Http):
 
     def __init__(self, blocks=None, behave=None, authorization=None, files=False, **kw):
         self.blocks = {} if blocks is None else blocks
-        self.behave, self.authorization, self.files = behave, authorization, files
+        self.behave, self.authorization, self.files, self.kubo = behave, authorization, files, True
         super().__init__(**kw)
 
     def authorized(self, ask):
@@ -604,7 +604,8 @@ class Rpc(Source):
         return handler(ask, out) if r is None else r
 
     def do_version(self, ask, out):
-        return out.reply("200 OK", b'{"Version":"0.30.0","Commit":"","Repo":"16"}\n', "Content-Type: application/json")
+        language = b',"Golang":"go1.22"' if self.kubo else b""
+        return out.reply("200 OK", b'{"Version":"0.30.0","Commit":"","Repo":"16"%s}\n' % language, "Content-Type: application/json")
 
     def do_peers(self, ask, out):
         if callable(self.peers):

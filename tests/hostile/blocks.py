@@ -1750,6 +1750,18 @@ def file_in_one_request(lab):
 
 
 @case
+def file_not_of_other_daemons(lab):
+    """js-ipfs ends when a client leaves in the middle of a file: whoever does not say that it is Kubo is asked for the CAR."""
+    t = tree(600, 5)
+    m = Manifest(t)
+    src = lab.add(Rpc(t.blocks, manifests=[m], files=True))
+    src.kubo = False
+    h = lab.fetch([lab.add(NarServer({}))], opts(src))
+    same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content)), t, missed=0, repaired=0)
+    assert src.streams() == 0 and exports(src) == 1, (src.streams(), exports(src))
+
+
+@case
 def file_and_the_next(lab):
     """Two nars in a row on one daemon: nothing of the first is left in the way."""
     ts = [tree(300, 5, 40 + i) for i in range(2)]
