@@ -566,7 +566,7 @@ def arguments():
     p.add_argument("--mib", type=int, default=32)
     p.add_argument("--remote-mib", type=int, default=8)
     p.add_argument("--serve-mib", type=int, default=128)
-    p.add_argument("--seconds", type=int, default=345)
+    p.add_argument("--seconds", type=int, default=480)
     p.add_argument("--only", action="append", default=[])
     p.add_argument("--no-codec", action="store_true")
     p.add_argument("--agent")
