@@ -371,7 +371,7 @@ def whole_rows(node, ms, item, servers):
             add(f"ipfs cat, blocks of {chunk >> 10} KiB{tools}", lambda: unpacked(space, item, f"{cat} {cid}"))
     ipfs, blocks, manifest = ("ipfs", api), f"{web}/item-blocks", f"{web}/item-manifest"
     add("narlock, many in flight", lambda: whole(space, item, blocks, [ipfs]))
-    add("narlock, file stream", lambda: whole(space, item, manifest, [ipfs]))
+    add(stream(node.kind), lambda: whole(space, item, manifest, [ipfs]))
     if node.kind == "kubo":
         for way, options in gateways(ms, host):
             add(f"narlock, {way}", lambda: whole(space, item, manifest, options))
@@ -444,10 +444,14 @@ def local_rows(kind, b, servers, ms, c):
         row("local", ms, f"{n} in flight", runs, lambda: get_blocks(space, api, c.refs, "--flight", str(n)))
     bulk_rows(kind, b, "local", ms, space, api, c, c, runs)
     row("local", ms, "narlock, many in flight", runs, lambda: narlock(space, c, [ipfs]))
-    row("local", ms, "narlock, file stream", runs, lambda: narlock(space, c, [ipfs], manifest=True))
+    row("local", ms, stream(kind), runs, lambda: narlock(space, c, [ipfs], manifest=True))
     if kind == "kubo":
         for way, options in gateways(ms, host):
             row("local", ms, f"narlock, {way}", runs, lambda: narlock(space, c, options, manifest=True))
+
+def stream(kind):
+    """What the fetcher asks such a daemon for where it knows the manifest"""
+    return "narlock, file stream" if kind == "kubo" else "narlock, CAR"
 
 def gateways(ms, host):
     """[(way, options)]: the whole nar from a gateway"""
@@ -487,7 +491,7 @@ def remote_rows(kind, a, b, servers, ms):
     row("remote", ms, "64 in flight", 1, lambda: get_blocks(here, api, few.refs, "--flight", "64"))
     row("remote", ms, "256 in flight", 1, lambda: get_blocks(here, api, many.refs, "--flight", "256"))
     row("remote", ms, "narlock, many in flight", 1, lambda: narlock(here, flight, [ipfs]))
-    row("remote", ms, "narlock, file stream", 1, lambda: narlock(here, file, [ipfs], manifest=True))
+    row("remote", ms, stream(kind), 1, lambda: narlock(here, file, [ipfs], manifest=True))
     if kind == "kubo":
         row("remote", ms, "narlock, CAR of the gateway", 1,
             lambda: narlock(here, car, [("ipfs", ""), ("ipfs-gateway", f"http://{NEAR}:{GATEWAY}")], manifest=True))
