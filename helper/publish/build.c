@@ -288,7 +288,7 @@ work_on(struct job *j, struct err *e)
 		j->level[i].n = j->level[i].nodes = 0;
 	if (fd >= 0 && (uint64_t)st.st_size == j->nar.size && files_mtime(&st) == j->nar.mtime &&
 	    st.st_size / ERIS_LARGE < CATALOG_LEAVES) {
-		posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+		files_whole(fd);
 		rc = encode_file(j, fd, e);
 	}
 	pthread_mutex_lock(&b->lock);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Helper (publish): files below the cache, which somebody else writes, replaces and removes at any time. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +37,13 @@ files_used(int fd, const struct stat *st)
 
 	if (st->st_atim.tv_sec < t - FILES_USED || st->st_atim.tv_sec > t)
 		(void)futimens(fd, now);
+}
+
+void
+files_whole(int fd)
+{
+	(void)fcntl(fd, F_SETFL, O_NOATIME);
+	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 }
 
 int64_t

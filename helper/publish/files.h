@@ -19,6 +19,10 @@ int64_t files_mtime(const struct stat *st); /* nanoseconds */
 #define FILES_USED 60
 void files_used(int fd, const struct stat *st);
 
+/* files_whole(fd): it will be read from front to back by who keeps the index, which is no use of it.  Where the file is
+ * somebody else's the kernel does not let us say that. */
+void files_whole(int fd);
+
 /* files_read(fd, data, len, offset): bytes at OFFSET, fewer than LEN only at the end of the file; -1 and
  * errno. */
 int64_t files_read(int fd, void *data, size_t len, uint64_t offset);

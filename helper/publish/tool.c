@@ -218,6 +218,7 @@ verify_nar(struct catalog *c, int cache, const struct catalog_nar *nar, int *rc,
 		close(fd);
 		return "has changed since it was indexed";
 	}
+	files_whole(fd);
 	encoder = encode_new(&o, e);
 	*rc = encoder == NULL ? -1 : 0;
 	while (*rc == 0 && n > 0) {

@@ -347,8 +347,14 @@ take_connections(struct worker *w, struct pollfd *p)
 			doors_left(w->doors, w->number);
 }
 
+static int
+is_leaving(const struct web *web)
+{
+	return __atomic_load_n(&web->leave, __ATOMIC_ACQUIRE);
+}
+
 static void
-turn(struct worker *w)
+turn(struct worker *w, const struct web *web)
 {
 	struct pollfd p[DOORS_POLL(CONF_LISTEN) + 2];
 	unsigned n = doors_wait(w->doors, w->number, p);
@@ -362,8 +368,12 @@ turn(struct worker *w)
 	p[n] = (struct pollfd){ .events = POLLIN, .fd = MHD_get_daemon_info(w->daemon,
 	    MHD_DAEMON_INFO_EPOLL_FD)->listen_fd };
 	p[n + 1] = (struct pollfd){ .events = POLLIN, .fd = w->up };
-	if (poll(p, n + 2, wait) > 0)
+	if (poll(p, n + 2, wait) > 0) {
+		/* Who comes now is for the process that follows: it may have been told of another cache. */
+		for (unsigned i = 1; i < n && is_leaving(web); i++)
+			p[i].revents = 0;
 		take_connections(w, p);
+	}
 	MHD_run_wait(w->daemon, 0);
 	w->now = milliseconds();
 	blocks_encode(w);
@@ -391,12 +401,12 @@ run(void *arg)
 
 	free(start);
 	for (;;) {
-		turn(w);
+		turn(w, web);
 		if (w->now - swept >= TURN_MS) {
 			close_slow(w);
 			swept = w->now;
 		}
-		if (!__atomic_load_n(&web->leave, __ATOMIC_ACQUIRE))
+		if (!is_leaving(web))
 			continue;
 		if (!leaving) {
 			/* The sockets stay open: somebody else goes on listening. */
