@@ -92,15 +92,6 @@ greeting_body(void *owner, const char *data, size_t n)
 	return n;
 }
 
-/* Kubo names the language it is written in.  js-ipfs does not, and ends when a client leaves before the end of a file. */
-static int
-is_kubo(const struct greeting *g)
-{
-	char text[32];
-
-	return rpc_json(g->body, g->len, "Golang", text, sizeof text) == 0;
-}
-
 static void
 greeting_judge(struct greeting *g, const struct rpc_reply *r)
 {
@@ -113,7 +104,7 @@ greeting_judge(struct greeting *g, const struct rpc_reply *r)
 	/* One that is busy or breaks off is there; what it is good for will show. */
 	source_replied(f, g->source, &j, r);
 	s->reached = j.verdict != RPC_UNREACHABLE;
-	s->no_file |= !is_kubo(g);
+	s->no_file |= !rpc_streams_files(r);
 }
 
 static void

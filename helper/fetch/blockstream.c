@@ -22,6 +22,20 @@
 /* A block of the stream that nobody wants after so many more leaves were read will never be wanted. */
 #define STREAM_AHEAD 64
 
+/* Nobody will want that block any more. */
+static int
+is_past(const struct blocks *b, const uint8_t ref[ERIS_REF])
+{
+	return blockwants_is_recent(b, ref) || !decode_more(b->decode);
+}
+
+/* So much was read since the block of the stream that is at hand was looked at first, that nobody ever will. */
+static int
+is_far_behind(const struct blocks *b)
+{
+	return decode_position(b->decode) - b->full_at > (uint64_t)STREAM_AHEAD * b->o.cap.block_size;
+}
+
 static enum carget_use
 on_stream(void *owner, const uint8_t ref[ERIS_REF], int known, const uint8_t *data, size_t len)
 {
@@ -34,15 +48,13 @@ on_stream(void *owner, const uint8_t ref[ERIS_REF], int known, const uint8_t *da
 		return CARGET_SPARE;
 	blockwants_fill(b);
 	if (blockwants_find(b, ref) == NULL) {
-		uint64_t at = decode_position(b->decode);
-
-		if (blockwants_is_recent(b, ref) || !decode_more(b->decode))
+		if (is_past(b, ref))
 			return CARGET_SPARE;
 		if (!b->car_full || memcmp(b->full_ref, ref, ERIS_REF) != 0) {
 			memcpy(b->full_ref, ref, ERIS_REF);
-			b->full_at = at;
+			b->full_at = decode_position(b->decode);
 		}
-		b->car_full = at - b->full_at <= (uint64_t)STREAM_AHEAD * b->o.cap.block_size;
+		b->car_full = !is_far_behind(b);
 		return b->car_full ? CARGET_FULL : CARGET_SPARE;
 	}
 	switch (blockwants_give_one(b, &o, ref, known, data, len)) {
@@ -72,8 +84,8 @@ is_here(const struct block_source *s)
 	    strcmp(s->url.host, "localhost") == 0;
 }
 
-/* A gateway on the machine of a daemon that is asked: most likely that daemon's own.  Kubo's makes CARs with half of the
- * work of dag/export, and in larger pieces. */
+/* A gateway on the machine of a daemon that is asked: most likely that daemon's own.  Kubo's makes streams with less
+ * work than its API, and in larger pieces. */
 static int
 is_beside_daemon(const struct blocks *b, size_t gateway)
 {
@@ -81,8 +93,8 @@ is_beside_daemon(const struct blocks *b, size_t gateway)
 
 	for (size_t i = 0; i < b->fetch->blocks->nsources && g->at.kind == RPC_GATEWAY; i++)
 		if (all[i].at.kind == RPC_IPFS && b->added[i] &&
-		    (all[i].at.socket[0] == '\0' && strcmp(all[i].url.host, g->url.host) == 0 ? 1 :
-		    is_here(&all[i]) && is_here(g)))
+		    ((all[i].at.socket[0] == '\0' && strcmp(all[i].url.host, g->url.host) == 0) ||
+		    (is_here(&all[i]) && is_here(g))))
 			return 1;
 	return 0;
 }
@@ -163,16 +175,14 @@ start_stream(struct blocks *b)
 	struct fetch *f = b->fetch;
 	uint64_t all = 0;
 	struct err e;
-	int some;
 
 	for (unsigned i = 0; i < FROM_KINDS; i++)
 		all += b->got[i];
 	if ((b->car_tried[CARGET_FILE] | b->car_tried[CARGET_CAR]) != 0 && all > STREAM_ANEW)
 		b->car_over = 1;
-	while (b->car == NULL && !b->car_over && (some = next_stream(b, &b->car_source, &b->car_form)) != 0) {
-		if (waits_for_root(b) || some < 0)
-			return;
-		(void)next_stream(b, &b->car_source, &b->car_form); /* there may be a file now */
+	if (b->car_over || next_stream(b, &b->car_source, &b->car_form) == 0 || waits_for_root(b))
+		return;
+	while (b->car == NULL && next_stream(b, &b->car_source, &b->car_form) > 0) {
 		ask.form = b->car_form;
 		ask.hash = ask.form == CARGET_FILE ? b->file : b->o.manifest;
 		ask.blocks = b->file_blocks;
@@ -202,9 +212,7 @@ is_starved(const struct blocks *b)
 static int
 is_room(struct blocks *b)
 {
-	return blockwants_find(b, b->full_ref) != NULL || blockwants_is_recent(b, b->full_ref) ||
-	    !decode_more(b->decode) ||
-	    decode_position(b->decode) - b->full_at > (uint64_t)STREAM_AHEAD * b->o.cap.block_size;
+	return blockwants_find(b, b->full_ref) != NULL || is_past(b, b->full_ref) || is_far_behind(b);
 }
 
 /* Is it fast enough to wait for it, and for nothing else? */

@@ -469,6 +469,14 @@ rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask,
 	}
 }
 
+int
+rpc_streams_files(const struct rpc_reply *r)
+{
+	char text[32];
+
+	return rpc_json(r->body, r->len, "Golang", text, sizeof text) == 0;
+}
+
 void
 rpc_judge_put(struct rpc_judgement *j, const uint8_t (*refs)[ERIS_REF], size_t n, uint8_t *stored,
     const struct rpc_reply *r)

@@ -102,6 +102,10 @@ struct rpc_judgement {
 void rpc_judge(struct rpc_judgement *j, const struct rpc_source *s, enum rpc_ask ask, const uint8_t *hash,
     uint32_t block_size, const struct rpc_reply *reply);
 
+/* rpc_streams_files(reply): 1 if the answer to RPC_VERSION says that the daemon may be asked for RPC_FILE and left before
+ * its end: Kubo, which names the language it is written in.  js-ipfs does not, and ends when that happens. */
+int rpc_streams_files(const struct rpc_reply *reply);
+
 /* rpc_judge_put(j, refs, n, stored, reply): the answer to RPC_PUT of N blocks; stored[i] becomes 1 for those
  * that it names.  RPC_BLOCK if all are. */
 void rpc_judge_put(struct rpc_judgement *j, const uint8_t (*refs)[ERIS_REF], size_t n, uint8_t *stored,

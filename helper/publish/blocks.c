@@ -103,7 +103,8 @@ send_manifest(struct worker *w, struct MHD_Connection *c, const struct place_job
 	r = MHD_create_response_from_buffer((size_t)length, job->manifest + offset, MHD_RESPMEM_MUST_COPY);
 	free(job->manifest);
 	if (r != NULL)
-		part_describe(r, status, job->file ? "application/vnd.ipld.dag-pb" : "application/vnd.ipld.dag-cbor", tag, FOREVER, offset, length, job->len);
+		part_describe(r, status, job->file ? "application/vnd.ipld.dag-pb" : "application/vnd.ipld.dag-cbor", tag,
+		    FOREVER, offset, length, job->len);
 	reply_size(c, length);
 	shared_add(w->counts, COUNT_BLOCK, 1);
 	shared_add(w->counts, COUNT_BLOCK_BYTES, length);
