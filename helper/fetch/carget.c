@@ -89,7 +89,7 @@ carget_new(struct fetch *f, size_t source, const struct carget_ask *ask, const s
 	c->owner = owner;
 	memcpy(c->hash, ask->hash, ERIS_REF);
 	c->useful = f->now;
-	c->max_nodes = ask->max_bytes / ((uint64_t)ERIS_LARGE * 64) + 8;
+	c->max_nodes = ask->max_bytes / ((uint64_t)ask->block_size * 64) + 8;
 	if (make_reader(c, ask, e) != 0 || transfer_init(&c->transfer, f, TRANSFER_BLOCK, &calls, c, e) != 0) {
 		car_free(c->car);
 		blockcut_free(c->cut);

@@ -168,6 +168,25 @@ build_ipfs(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, 
 	return err_set(e, "an unknown question");
 }
 
+/* At that name Kubo's gateway only redirects to another name for every CID, which is meant for browsers; at an address it
+ * answers. */
+static void
+host_of_gateway(struct rpc_request *r, const char *base)
+{
+	static const char name[] = "http://localhost";
+	char host[32];
+	size_t n;
+
+	if (strncmp(base, name, sizeof name - 1) != 0)
+		return;
+	base += sizeof name - 1;
+	n = strcspn(base, "/");
+	if ((n == 0 || base[0] == ':') && n <= sizeof ":65535" - 1) {
+		snprintf(host, sizeof host, "127.0.0.1%.*s", (int)n, base);
+		header(r, "Host: ", host);
+	}
+}
+
 static int
 build_gateway(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask ask, const char *cid,
     struct err *e)
@@ -175,6 +194,7 @@ build_gateway(struct rpc_request *r, const struct rpc_source *s, enum rpc_ask as
 	if (ask == RPC_PUT || ask == RPC_IMPORT || ask == RPC_LOCAL || ask == RPC_PEERS)
 		return err_set(e, "a gateway gives blocks, and no more");
 	r->method = ask == RPC_HAS ? "HEAD" : "GET";
+	host_of_gateway(r, s->base);
 	if (ask == RPC_HAS)
 		header(r, "Cache-Control: ", "only-if-cached");
 	if (ask == RPC_EXPORT) {

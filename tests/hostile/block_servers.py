@@ -722,6 +722,9 @@ class Gateway(Source):
     def handle(self, ask, out):
         if ask.method not in ("GET", "HEAD"):
             self.violate(ask, "gateways want GET")
+        # As Kubo's: under that name it is for browsers.
+        if ask.headers["host"].split(":")[0] == "localhost":
+            return out.reply("301 Moved Permanently", b"", "Location: http://x.ipfs.localhost/")
         if not self.authorized(ask):
             return out.reply("403 Forbidden", b"no")
         if ask.path == "/ipfs/bafkqaaa":

@@ -355,6 +355,28 @@ def alone_car(lab):
 
 
 @case
+def alone_gateway_by_name(lab):
+    """Kubo's gateway redirects whoever calls it localhost."""
+    t = tree(120)
+    m = Manifest(t)
+    gw = lab.add(Gateway(t.blocks, manifests=[m]))
+    for end, cid in (("", m.cid), ("/", None)):
+        h = lab.fetch([lab.add(NarServer({}))], [("ipfs-gateway", gw.url.replace("127.0.0.1", "localhost") + end)])
+        same(h.nar2([lab.cand(t, manifest=cid) if cid else lab.cand(t)], len(t.content)), t, missed=0, repaired=0)
+
+
+@case
+def alone_car_of_small_blocks(lab):
+    """More nodes of the manifest than as many bytes in large blocks would have."""
+    t = Tree(tree(120).content, 1024)
+    m = Manifest(t)
+    src = lab.add(Rpc(t.blocks, manifests=[m], get=False))
+    h = lab.fetch([lab.add(NarServer({}))], opts(src))
+    same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content)), t, missed=0, repaired=0)
+    lab.note = "%d nodes" % len(m.nodes)
+
+
+@case
 def alone_car_many_levels(lab):
     """More links than a node of a manifest takes, and two levels of ERIS nodes."""
     t = tree(1100, 99)
