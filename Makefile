@@ -326,7 +326,7 @@ check-deb: deb
 # --- Installation -------------------------------------------------------------------------------------------------------
 
 # Examples: which profiles are in force on a machine is for its admin to say.
-APPARMOR := $(B)/share/apparmor/narlock $(B)/share/apparmor/guix-daemon
+APPARMOR := $(B)/share/apparmor/narlock $(B)/share/apparmor/guix-daemon policy/apparmor/unit.conf
 
 install: all $(APPARMOR) $(B)/share/systemd/narlock-audit.service $(B)/share/narlock.conf $(B)/share/systemd/guix-daemon.service.d/narlock.conf $(UNITS:%=$(B)/share/systemd/%)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR)/trace $(DESTDIR)$(SYSCONFDIR)/narlock \

@@ -74,6 +74,12 @@ for helper in fetch resolve unpack; do
 done
 # With a path of its own the kernel would change to a helper's profile instead of adding it, which no_new_privs forbids.
 check "no helper's profile has a path" sh -c '! grep -E "^profile narlock-(fetch|resolve|unpack) [^f]" "$1"' sh "$work/narlock"
+# Named by a unit as it is installed, a profile that nobody loaded is a denial in the kernel's log at each start.
+check "no unit names a profile" sh -c '! grep -n "^AppArmorProfile=" policy/systemd/*.in'
+for helper in fetch resolve; do
+	check "unit.conf names the profile of narlock-$helper" grep -qE "^profile $(sed -n 's/^AppArmorProfile=-//p' policy/apparmor/unit.conf |
+		sed "s/%p/narlock-$helper/") " "$work/narlock"
+done
 for helper in fetch resolve unpack; do
 	check "narlock-$helper is added" grep -qE "^  [^ ]*$helper pix -> &narlock-$helper,$" "$work/narlock"
 done
