@@ -378,7 +378,7 @@ NO_NAMESPACES = """#!/bin/sh
 set -e
 [ "$1" = -m ] || exec unshare --mount "$0" -m "$@"
 shift
-mount -o remount,rw,bind /proc/sys
+! mountpoint -q /proc/sys || mount -o remount,rw,bind /proc/sys
 unshare --user sh -c 'until [ "$(id -u)" = 0 ]; do sleep .02; done
 	exec sh -ec "echo 0 >/proc/sys/user/max_user_namespaces; exec \\"\\$@\\"" sh "$@"' sh "$@" &
 p=$!
