@@ -4,9 +4,12 @@
 #include "helper/fetch/blockpool.h"
 #include "helper/fetch/blocks_own.h"
 
-/* An answer counts for so long; the question, and those about what is there, may take so long. */
+/* An answer counts for so long; the question, and those about what is there, may take so long.  It is asked when nothing has
+ * come for a while: a daemon that has what it is asked for does not look for it. */
 #define PEERS_MS 10000
+#define PEERS_SOON_MS 3000 /* no answer came: once more */
 #define PEERS_ANSWER_MS 2000
+#define PEERS_QUIET_MS 500
 /* Questions: the lower half of their ids (blocksources.c has the ones before). */
 #define PEERS_ID 0xfe00u
 
@@ -15,7 +18,7 @@ blockpeers_is_alone(const struct blocks *b, size_t source)
 {
 	const struct block_source *s = &b->fetch->blocks->sources[source];
 
-	return b->insists && s->alone && b->fetch->now < s->peers_until;
+	return s->alone && b->fetch->now < s->peers_until;
 }
 
 int
@@ -35,7 +38,7 @@ ask(struct blocks *b, size_t i)
 		.timeout_ms = PEERS_ANSWER_MS, .block_size = b->o.cap.block_size };
 
 	s->alone = 0;
-	s->peers_until = b->fetch->now + PEERS_MS; /* once, whatever comes of it */
+	s->peers_until = b->fetch->now + PEERS_SOON_MS;
 	blockpool_stop(b->fetch, a.id); /* it never said anything */
 	blockpool_start(b->fetch, &a);
 }
@@ -49,6 +52,8 @@ blockpeers_told(struct blocks *b, const struct blockpool_end *end)
 
 	rpc_judge(&j, &s->at, RPC_PEERS, NULL, 0, &end->reply);
 	s->alone = j.verdict == RPC_MISSING;
+	if (j.verdict != RPC_BUSY)
+		s->peers_until = b->fetch->now + PEERS_MS;
 	b->lonely |= (uint32_t)s->alone << end->ask.source;
 }
 
@@ -67,17 +72,37 @@ ask_locally(struct blocks *b, size_t source)
 	}
 }
 
+/* It is time to ask that one. */
+static int
+is_due(const struct blocks *b, size_t source)
+{
+	uint64_t now = b->fetch->now;
+
+	return now >= b->fetch->blocks->sources[source].peers_until &&
+	    (b->insists || now >= b->progress + PEERS_QUIET_MS);
+}
+
+uint64_t
+blockpeers_deadline(const struct blocks *b)
+{
+	uint64_t quiet = b->progress + PEERS_QUIET_MS, due = UINT64_MAX;
+
+	for (unsigned i = 0; i < b->norigins && b->fetch->now < quiet; i++)
+		if (b->origins[i].from == FROM_IPFS &&
+		    b->fetch->now >= b->fetch->blocks->sources[b->origins[i].at].peers_until)
+			due = quiet;
+	return due;
+}
+
 void
 blockpeers_pump(struct blocks *b)
 {
-	if (!b->insists)
-		return;
 	for (unsigned i = 0; i < b->norigins; i++) {
 		size_t source = b->origins[i].at;
 
 		if (b->origins[i].from != FROM_IPFS)
 			continue;
-		if (b->fetch->now >= b->fetch->blocks->sources[source].peers_until && blockpool_room(b->fetch) > 0)
+		if (is_due(b, source) && blockpool_room(b->fetch) > 0)
 			ask(b, source);
 		if ((b->lonely >> source & 1) != 0)
 			ask_locally(b, source);

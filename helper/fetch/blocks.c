@@ -250,8 +250,10 @@ blocks_deadline(const struct blocks *b)
 
 	if (b->state != BLOCKS_RUNS)
 		return UINT64_MAX;
-	if (b->wanted > 0)
+	if (b->wanted > 0) {
 		earlier(&due, b->progress + stall_ms(b));
+		earlier(&due, blockpeers_deadline(b));
+	}
 	if (!b->files_added)
 		earlier(&due, b->begun + SCHED_GRACE_MS);
 	if (blocksources_is_waiting(b) && blocksources_patience(b) > b->fetch->now)

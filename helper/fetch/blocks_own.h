@@ -211,12 +211,14 @@ void blocksources_remember(struct blocks *b);
 
 /* --- blockpeers.c: daemons that know no peers -------------------------------------------------------- */
 
-/* blockpeers_pump(b): where there is no other way, ask daemons whether they know peers, once in a while. */
+/* blockpeers_pump(b): where nothing comes, or there is no other way, ask daemons whether they know peers, once in a while. */
 void blockpeers_pump(struct blocks *b);
 /* blockpeers_told(b, end): the answer. */
 void blockpeers_told(struct blocks *b, const struct blockpool_end *end);
 /* blockpeers_is_alone(b, i): 1 if that source knows no peers: what it has not got now, it will not get. */
 int blockpeers_is_alone(const struct blocks *b, size_t source);
+/* blockpeers_deadline(b): milliseconds: when to look after them if nothing comes; UINT64_MAX: not. */
+uint64_t blockpeers_deadline(const struct blocks *b);
 /* blockpeers_any_alone(b): 1 if there is such a source. */
 int blockpeers_any_alone(const struct blocks *b);
 

@@ -565,6 +565,32 @@ def no_daemon():
     assert times["nobody"] < times["plain"] + 1 and times["silent"] < times["plain"] + 3, note
     return note + " for two items"
 
+def peerless():
+    """A daemon that knows nobody: what it has not cannot come through it.  Nobody waits for that, also if it is the end"""
+    p = published("tree")
+    gone, wait = p.leaves[1:-1:3], 20
+    node = Node(PAIR.a.kind, "peerless")
+    try:
+        configure(node.conf(), f"block-timeout = {wait}")
+        times = []
+        for nars in (True, False):
+            daemon()
+            node.load(p)
+            node.remove(gone)
+            with Nginx({p: p.with_lines()}, nars=nars) as server:
+                agent = Agent(cases.GUIX, "--substitute", options(server.url, True))
+                reply = agent.substitute(p.path)
+                times.append(time.monotonic() - agent.start)
+            assert reply.startswith("success " if nars else "not-found"), (reply, agent.tail())
+            agent.kill()
+            if nars:
+                check_content(p.path)
+        note = f"{len(gone)} of {len(p.leaves)} leaves gone: there after {times[0]:.1f} s, given up after {times[1]:.1f} s"
+        assert max(times) < wait, note
+        return note
+    finally:
+        node.stop()
+
 ### Cases: who lies, who errs
 
 def liar():
@@ -945,6 +971,7 @@ def kind_cases():
     yield "wrong-urn", (wrong_urn,)
     yield "index", (index,)
     yield "inner-nodes", (inner_nodes,)
+    yield "peerless", (peerless,)
     yield "private", (private,)
     yield "publish-again", (publish_again,)
 

@@ -652,11 +652,11 @@ def redirects_of_cars_are_not_followed(lab):
         assert trap.connections == 0
 
 
-def searching():
+def searching(most=4):
     """A daemon that looks for what it has not until its time is over, as Kubo does among its peers."""
     def behave(a, o, b):
         if b is None and a.arg("offline") != "true":
-            o.wait(min(float(a.arg("timeout")[:-2]) / 1000, 4))
+            o.wait(min(float(a.arg("timeout")[:-2]) / 1000, most))
     return behave
 
 
@@ -729,8 +729,8 @@ def of_no_use(name, behave, most, asked):
     CASES.append(("of_no_use_" + name, f))
 
 
-of_no_use("hangs", lambda a, o, b: o.hang(), (4, 1.5, 0.5), 5)
-of_no_use("searches", searches, (4, 1.5, 1.5), 7)
+of_no_use("hangs", lambda a, o, b: o.hang(), (4, 1.5, 0.5), 6)  # one is about its peers
+of_no_use("searches", searches, (4, 1.5, 1.5), 8)
 of_no_use("resets", lambda a, o, b: o.reset(), (2, 0.5, 0.5), 8)
 of_no_use("closes", lambda a, o, b: False, (2, 0.5, 0.5), 8)
 of_no_use("errors", lambda a, o, b: Rpc.error(o, "datastore is broken"), (4, 2, 0.5), 16)
@@ -944,6 +944,34 @@ def no_peers_and_no_server(lab):
                 lab.note += "%.1f s " % run.seconds
             n = sum("swarm/peers" in r.path for r in rpc.requests)
             assert 1 <= n <= 3, n
+
+
+@case
+def no_peers_says_a_busy_daemon(lab):
+    """It does not answer the first time."""
+    asked = []
+
+    def peers(a, o):
+        asked.append(1)
+        return o.hang() if len(asked) == 1 else o.reply("200 OK", b'{"Peers":null}')
+    rpc, h, cands = no_server(lab, SMALL, SMALL.leaves[20:22], peers=peers)
+    run = h.nar2(cands, len(SMALL.content))
+    assert "the IPFS daemon knows no peers" in run.end["reason"] and len(asked) == 2, (run.end, asked)
+    assert run.seconds < 6, run.seconds
+
+
+@case
+def no_peers_but_a_server(lab):
+    """What such a daemon lacks is asked of the others soon, however long a block may take."""
+    for t, lacks in ((SMALL, SMALL.blocks), (SMALL, SMALL.leaves[20:22]), (tree(200), tree(200).leaves[3::2])):
+        for with_manifest in (False, True):
+            m = Manifest(t)
+            rpc = lab.add(Rpc(t.without(lacks), behave=searching(30), peers=[], manifests=[m]))
+            h = lab.fetch([lab.plain(t)], opts(rpc, block_timeout="20"))
+            run = h.nar2([lab.cand(t, manifest=m.cid if with_manifest else "")], len(t.content))
+            same(run, t)
+            assert run.end["missed"] > 0 and run.seconds < 4, (run.end, run.seconds)
+            lab.note += "%.1f s " % run.seconds
 
 
 @case

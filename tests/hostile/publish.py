@@ -907,7 +907,7 @@ def full_disk(top, cache):
         shutil.chown(top + "/state", USER)
         items = [cache.add(n, 20000) for n in range(1, 400)]
         s = Server(top, cache, wait=False)
-        until(lambda: "full" in s.text() or "No space" in s.text(), 30)
+        until(lambda: "full" in s.text() or "No space" in s.text(), 60)
         assert s.get("/healthz")[0] in (200, 503)
         assert s.get(f"/nar/zstd/{items[0]}")[2] == cache.items[items[0]]
         subprocess.run(["mount", "-o", "remount,size=50m", top + "/state"], check=True)
