@@ -195,14 +195,16 @@ launch(struct ask *a)
 	}
 }
 
-/* Not one byte, not even that it gives up: whoever never said anything is not there. */
+/* Not one byte, not even that it gives up: whoever never said anything is not there.  Who looks for it in the network has
+ * the time that is configured, however short we wait. */
 static void
 silent(struct ask *a)
 {
-	struct block_source *s = &a->r->fetch->blocks->sources[a->source];
+	const struct fetch *f = a->r->fetch;
+	struct block_source *s = &f->blocks->sources[a->source];
+	uint32_t ms = a->r->wait_ms > f->blocks->block_ms ? a->r->wait_ms : f->blocks->block_ms;
 
-	if (a->state == RUNNING && a->transfer.quiet && !s->reached &&
-	    a->r->fetch->now >= a->since + a->r->wait_ms * DAEMON_PART)
+	if (a->state == RUNNING && a->transfer.quiet && !s->reached && f->now >= a->since + ms * DAEMON_PART)
 		source_judged(a->r->fetch, a->source, RPC_UNREACHABLE, "does not answer");
 }
 
