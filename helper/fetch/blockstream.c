@@ -167,6 +167,17 @@ waits_for_root(struct blocks *b)
 	return 0;
 }
 
+/* Nobody is left who could stream what it names. */
+static void
+leave_root(struct blocks *b)
+{
+	if (b->root == NULL)
+		return;
+	rootget_free(b->root);
+	b->root = NULL;
+	hold(b, 0);
+}
+
 static void
 start_stream(struct blocks *b)
 {
@@ -180,7 +191,11 @@ start_stream(struct blocks *b)
 		all += b->got[i];
 	if ((b->car_tried[CARGET_FILE] | b->car_tried[CARGET_CAR]) != 0 && all > STREAM_ANEW)
 		b->car_over = 1;
-	if (b->car_over || next_stream(b, &b->car_source, &b->car_form) == 0 || waits_for_root(b))
+	if (b->car_over || next_stream(b, &b->car_source, &b->car_form) == 0) {
+		leave_root(b);
+		return;
+	}
+	if (waits_for_root(b))
 		return;
 	while (b->car == NULL && next_stream(b, &b->car_source, &b->car_form) > 0) {
 		ask.form = b->car_form;

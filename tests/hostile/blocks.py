@@ -2077,6 +2077,45 @@ useless_beside("gives_no_files", lambda t, m: Gateway(t.blocks, manifests=[m], f
 
 
 @case
+def root_that_lies_holds_nobody_up(lab):
+    """Who lies about a manifest's root is dropped while it is waited for: the others are asked at once."""
+    t = tree(200)
+    m = Manifest(t)
+    m.nodes[m.root] = m.nodes[m.root] + b"x"
+    for other_kind in (BlockServer, None):
+        rpc = lab.add(Rpc(t.blocks, manifests=[m], files=True))
+        more = [lab.add(other_kind(t.blocks))] if other_kind else []
+        h = lab.fetch([lab.add(NarServer({})) if more else lab.plain(t)], opts(rpc, *more))
+        run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content))
+        same(run, t)
+        with open("/proc/%d/stat" % h.pid) as f:
+            used = sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+        assert len(run.liars) == 1 and run.seconds < 2 and used < 0.5, (run.liars, run.seconds, used)
+        lab.note += "%.1f s; " % run.seconds
+
+
+@case
+def root_that_is_searched_for(lab):
+    """A gateway that looks for the first thing it is asked for longer than the root is waited for is none that is gone."""
+    t = tree(60)
+    m = Manifest(t)
+    found = []
+
+    class Slow(Gateway):
+        def node(self, out, ref):
+            out.wait(0 if found else 1.5)
+            found.append(1)
+            return super().node(out, ref)
+    gw = lab.add(Slow(t.blocks, manifests=[m], files=True, behave=lambda a, o, b: None if found else (o.wait(1.5), None)[1]))
+    nar = lab.plain(t)
+    h = lab.fetch([nar], opts(gw))
+    for i in range(2):
+        same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), ident=i), t)
+        assert until(lambda: found)
+    assert gw.streams() >= 1 and not nar.gets(), (gw.streams(), len(nar.gets()), h.log)
+
+
+@case
 def manifest_cids_that_are_none(lab):
     t = SMALL
     rpc = lab.add(Rpc(t.blocks))
