@@ -581,11 +581,12 @@ land(struct flight *l, int again)
 	l->state = FREE;
 	for (unsigned i = 0; i < l->batch.n; i++) {
 		struct copy *c = &l->copies[i];
+		const struct nar *n;
 
 		if (l->batch.stored[i]) {
 			h->took[l->source] = 1;
 			copy_done(h, c, PUT);
-		} else if (again && c->tries < TRIES && nar_of(h, c->nar) != NULL) {
+		} else if (again && c->tries < TRIES && (n = nar_of(h, c->nar)) != NULL && n->active) {
 			push(h, c, l->batch.body + l->batch.at[i]);
 		} else {
 			copy_done(h, c, LEFT);
@@ -630,7 +631,8 @@ is_not_there(struct flight *l)
 		heal_missed(h->fetch, c->ref);
 		h->repaired++;
 	}
-	if (h->count < QUEUE)
+	/* It may have turned out to be private since it was asked for. */
+	if (h->count < QUEUE || n == NULL || !n->active)
 		land(l, 1);
 	else
 		l->state = START_PUT;

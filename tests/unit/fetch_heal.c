@@ -536,6 +536,28 @@ not_put(void **state)
 	unmake(b);
 }
 
+/* Questions are under way when the nar turns out to be private: nothing of it is put. */
+static void
+private_while_asked(void **state)
+{
+	struct bed *b = make(KUBO);
+
+	(void)state;
+	b->server->asleep = 1;
+	begin(b, PUBLIC, 1);
+	for (int i = 0; i < 20; i++)
+		give(b, SUSPECT, NULL);
+	for (int i = 0; i < 5; i++)
+		turn(b);
+	heal_forbid(&b->f);
+	b->server->asleep = 0;
+	settle(b);
+	heal_end(&b->f, 1);
+	assert_true(b->server->stats > 0);
+	assert_int_equal(b->server->puts + b->server->imports, 0);
+	unmake(b);
+}
+
 /* Where a name leads counts, also when that is known only later. */
 static void
 names(void **state)
@@ -721,6 +743,7 @@ main(void)
 		cmocka_unit_test(unsure_later),
 		cmocka_unit_test(unsure_without_an_answer),
 		cmocka_unit_test(not_put),
+		cmocka_unit_test(private_while_asked),
 		cmocka_unit_test(names),
 		cmocka_unit_test(very_many),
 		cmocka_unit_test(seed_all),
