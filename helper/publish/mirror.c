@@ -106,16 +106,15 @@ is_wanted(void *ctx, const char *item)
 	return 0;
 }
 
-/* What is to come of the nars under way. */
+/* What is to come of the nars under way, and MORE.  Sizes are what an upstream server says. */
 static uint64_t
-under_way(const struct mirror *m)
+under_way(const struct mirror *m, uint64_t more)
 {
-	uint64_t bytes = 0;
-
 	for (unsigned i = 0; i < MIRROR_NARS; i++)
-		if (m->nars[i].easy != NULL)
-			bytes += m->nars[i].expected > 0 ? m->nars[i].expected : m->nars[i].size;
-	return bytes;
+		if (m->nars[i].easy != NULL && __builtin_add_overflow(more,
+		    m->nars[i].expected > 0 ? m->nars[i].expected : m->nars[i].size, &more))
+			return UINT64_MAX;
+	return more;
 }
 
 /* All nars are there: the narinfo beside the first one. */
@@ -148,7 +147,7 @@ on_body(char *data, size_t one, size_t n, void *ctx)
 	n *= one;
 	if (r->expected > 0 && n > r->expected - r->size)
 		r->failed = -1;
-	else if (r->expected == 0 && trim_room(r->m->trim, under_way(r->m) + n, time(NULL)) < 1)
+	else if (r->expected == 0 && trim_room(r->m->trim, under_way(r->m, n), time(NULL)) < 1)
 		r->failed = EDQUOT;
 	else if (files_write(r->fd, data, n, r->size) != 0)
 		r->failed = errno;
@@ -213,7 +212,7 @@ go_on(struct mirror *m, struct item *i, struct nar *r)
 	while (i->next < i->info.n && path_of(i, i->next, r->path) == 0 && has(m->cache, r->path))
 		i->next++;
 	if (i->next < i->info.n)
-		room = trim_room(m->trim, under_way(m) + i->info.groups[i->next].file_size, time(NULL));
+		room = trim_room(m->trim, under_way(m, i->info.groups[i->next].file_size), time(NULL));
 	if (room == 0)
 		return 1;
 	if (room < 0)

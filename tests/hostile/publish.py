@@ -1460,6 +1460,21 @@ def own_cache_limit(top, cache):
     return s
 
 
+@case
+def own_cache_limit_of_large_sizes(top, cache):
+    """A size near 2^64 beside a nar under way does not pass for a small one."""
+    up = Origin()
+    slow, huge = up.add("slow", 1_500_000), up.add("huge", 5_000_000, told=18446744073709551600)
+    s = Mirror(top, cache, up, "--mirror-size", "4")
+    assert s.get(f"/{slow[0][:32]}.narinfo")[0] == 200
+    until(lambda: any("-slow" in p for p in up.asked))
+    assert s.get(f"/{huge[0][:32]}.narinfo")[0] == 200
+    until(lambda: "no room for it" in s.text())
+    assert not any(p.endswith("-huge") for p in up.asked), up.asked
+    up.close()
+    return s
+
+
 # --- Operation --------------------------------------------------------------------------------------------------------------
 
 @case
