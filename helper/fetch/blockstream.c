@@ -150,6 +150,8 @@ waits_for_root(struct blocks *b)
 	if (b->root == NULL) {
 		b->root = rootget_new(b->fetch, 1, b->o.manifest, 0, ROOT_WAIT_MS, &e);
 		b->root_since = b->fetch->now;
+		if (b->root != NULL)
+			rootget_beside(b->root);
 	}
 	state = b->root != NULL ? rootget_pump(b->root, &data, &len) : ROOTGET_NOWHERE;
 	hold(b, state == ROOTGET_RUNS && b->fetch->now < b->root_since + ROOT_HOLD_MS);

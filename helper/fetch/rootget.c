@@ -38,6 +38,7 @@ struct rootget {
 	uint32_t block_size, wait_ms;
 	uint64_t deadline, last;      /* when the last source was asked */
 	size_t next;                  /* the next source */
+	uint8_t beside;
 	struct ask *found;
 	struct ask asks[ASKS];
 };
@@ -62,6 +63,12 @@ rootget_new(struct fetch *f, int manifest, const uint8_t hash[ERIS_REF], uint32_
 	r->wait_ms = wait_ms;
 	r->deadline = f->now + wait_ms;
 	return r;
+}
+
+void
+rootget_beside(struct rootget *r)
+{
+	r->beside = 1;
 }
 
 static void
@@ -195,16 +202,14 @@ launch(struct ask *a)
 	}
 }
 
-/* Not one byte, not even that it gives up: whoever never said anything is not there.  Who looks for it in the network has
- * the time that is configured, however short we wait. */
+/* Not one byte, not even that it gives up: whoever never said anything is not there. */
 static void
 silent(struct ask *a)
 {
-	const struct fetch *f = a->r->fetch;
-	struct block_source *s = &f->blocks->sources[a->source];
-	uint32_t ms = a->r->wait_ms > f->blocks->block_ms ? a->r->wait_ms : f->blocks->block_ms;
+	struct block_source *s = &a->r->fetch->blocks->sources[a->source];
 
-	if (a->state == RUNNING && a->transfer.quiet && !s->reached && f->now >= a->since + ms * DAEMON_PART)
+	if (!a->r->beside && a->state == RUNNING && a->transfer.quiet && !s->reached &&
+	    a->r->fetch->now >= a->since + a->r->wait_ms * DAEMON_PART)
 		source_judged(a->r->fetch, a->source, RPC_UNREACHABLE, "does not answer");
 }
 

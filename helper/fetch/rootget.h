@@ -25,6 +25,9 @@ struct rootget *rootget_new(struct fetch *f, int manifest, const uint8_t hash[ER
     uint32_t wait_ms, struct err *e);
 void rootget_free(struct rootget *r);
 
+/* rootget_beside(r): the same sources are asked for blocks besides: by those it shows who does not answer, not by this. */
+void rootget_beside(struct rootget *r);
+
 /* rootget_pump(r, data, len): ROOTGET_FOUND: *LEN bytes with that hash at *DATA, valid until
  * rootget_free(). */
 enum rootget_state rootget_pump(struct rootget *r, const uint8_t **data, size_t *len);
