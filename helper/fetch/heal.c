@@ -83,7 +83,7 @@ struct heal {
 	struct nar nars[NARS];
 	struct nar *current;
 	uint32_t missed, repaired, reinserted; /* of the last one that was begun */
-	uint8_t state[TABLE];
+	uint8_t state[TABLE], came[TABLE]; /* CAME: it counts as repaired */
 	uint8_t refs[TABLE][ERIS_REF];
 	unsigned in_table;
 	uint8_t last[ERIS_REF]; /* the last one that was missed or unsure when the table was full, and which of them */
@@ -190,6 +190,7 @@ static void
 empty_table(struct heal *h)
 {
 	memset(h->state, UNKNOWN, sizeof h->state);
+	memset(h->came, 0, sizeof h->came);
 	h->in_table = 0;
 }
 
@@ -469,6 +470,29 @@ heal_whole(struct fetch *f)
 	f->heal->repaired = f->heal->missed;
 }
 
+/* A missed block has come; again, if it stands in the nar more than once. */
+static void
+came(struct heal *h, const uint8_t *ref)
+{
+	size_t slot = slot_of(h, ref);
+
+	h->repaired += !h->came[slot];
+	h->came[slot] = h->state[slot] != UNKNOWN; /* else it is not in the table */
+}
+
+static int
+is_on_its_way(struct heal *h, const struct nar *n, const uint8_t *ref)
+{
+	for (size_t i = 0; i < h->count; i++)
+		if (queue_at(h, i)->nar == n->id && memcmp(queue_at(h, i)->ref, ref, ERIS_REF) == 0)
+			return 1;
+	for (int i = 0; i < FLIGHTS; i++)
+		for (unsigned k = 0; h->flights[i].state != FREE && k < h->flights[i].batch.n; k++)
+			if (h->flights[i].copies[k].nar == n->id && memcmp(h->flights[i].copies[k].ref, ref, ERIS_REF) == 0)
+				return 1;
+	return 0;
+}
+
 static void
 withdraw(struct heal *h, struct nar *n)
 {
@@ -493,9 +517,10 @@ heal_block(struct fetch *f, const uint8_t ref[ERIS_REF], const uint8_t *data, si
 	if (c.known == STORED)
 		return;
 	c.asks = c.known == UNSURE && !all;
-	h->repaired += c.known == MISSED;
+	if (c.known == MISSED)
+		came(h, ref);
 	if (!n->active || (!all && (c.known == UNKNOWN || (c.known == UNSURE && !n->holes))) ||
-	    (target(h, &later) < 0 && !later))
+	    (target(h, &later) < 0 && !later) || is_on_its_way(h, n, ref))
 		return;
 	if (!f->blocks->seed_private && any_private(f, &n->entry)) { /* a name has got its address */
 		withdraw(h, n);
@@ -629,7 +654,7 @@ is_not_there(struct flight *l)
 	if (n != NULL && n->begun) {
 		n->outstanding -= h->state[slot_of(h, c->ref)] == UNKNOWN; /* there was no room for it: it is noted again */
 		heal_missed(h->fetch, c->ref);
-		h->repaired++;
+		came(h, c->ref);
 	}
 	/* It may have turned out to be private since it was asked for. */
 	if (h->count < QUEUE || n == NULL || !n->active)

@@ -2561,6 +2561,19 @@ def heal_counts_are_true(lab):
             len(lacks), run.end["missed"], len(set(rpc.put_refs())), len(set(lacks) - set(rpc.blocks)), run.seconds)
 
 
+@case
+def heal_what_repeats(lab):
+    """A missing block comes again, further behind, while it is being put: it was missed once, comes back once."""
+    parts = [data(BLOCK, 1000 + i) for i in range(900)]
+    parts[450] = parts[850] = parts[5]
+    t = Tree(b"".join(parts))
+    rpc = lab.add(Rpc(t.without(t.leaves[5:6]), put_hook=lambda a, o: o.wait(1) or None))
+    h = lab.fetch([lab.add(NarServer({}))], opts(rpc, lab.add(BlockServer(t.blocks)), seed_private="yes"))
+    same(h.nar2([lab.cand(t)], len(t.content)), t)
+    assert until(lambda: heal_is_idle(rpc)) and until(lambda: t.leaves[5] in rpc.blocks)
+    assert rpc.put_refs().count(t.leaves[5]) == 1, rpc.put_refs().count(t.leaves[5])
+
+
 def heal_is_idle(rpc):
     n = len(rpc.requests)
     time.sleep(0.3)

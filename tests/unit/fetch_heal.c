@@ -558,6 +558,35 @@ private_while_asked(void **state)
 	unmake(b);
 }
 
+/* One block stands in the nar twice and comes twice before it is put; another one was missed, and does not come. */
+static void
+repeated(void **state)
+{
+	struct bed *b = make(KUBO);
+	uint8_t other[ERIS_REF] = { 1, 2, 3 };
+	struct journal_entry j;
+
+	(void)state;
+	for (int what = MISSED; what <= SUSPECT; what += SUSPECT - MISSED) {
+		b->server->asleep = 1;
+		begin(b, PUBLIC, 1);
+		heal_missed(&b->f, other);
+		give(b, what, NULL);
+		b->next--;
+		for (int i = 0; i < 5; i++)
+			turn(b);
+		give(b, what, NULL);
+		b->server->asleep = 0;
+		settle(b);
+		counts(b, 2, 1, 1);
+		heal_end(&b->f, 1);
+		assert_int_equal(entries(b, &j), what == MISSED ? 1 : 2);
+		assert_int_equal(j.nrefs, 1);
+		assert_memory_equal(j.refs[0], other, ERIS_REF);
+	}
+	unmake(b);
+}
+
 /* Where a name leads counts, also when that is known only later. */
 static void
 names(void **state)
@@ -744,6 +773,7 @@ main(void)
 		cmocka_unit_test(unsure_without_an_answer),
 		cmocka_unit_test(not_put),
 		cmocka_unit_test(private_while_asked),
+		cmocka_unit_test(repeated),
 		cmocka_unit_test(names),
 		cmocka_unit_test(very_many),
 		cmocka_unit_test(seed_all),
