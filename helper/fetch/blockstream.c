@@ -99,15 +99,16 @@ is_beside_daemon(const struct blocks *b, size_t gateway)
 	return 0;
 }
 
-/* Whether that source is to be asked for a stream in some form. */
+/* Whether that source is to be asked for a stream in some form; while the root is not known it may name a file. */
 static int
 next_form(const struct blocks *b, size_t source, enum carget_form *form)
 {
 	const struct block_source *s = &b->fetch->blocks->sources[source];
+	int files = !s->no_file && (b->car_tried[CARGET_FILE] >> source & 1) == 0;
 
-	*form = b->has_file && !s->no_file && (b->car_tried[CARGET_FILE] >> source & 1) == 0 ? CARGET_FILE : CARGET_CAR;
-	return s->at.kind != RPC_BLOCKS && (*form == CARGET_FILE || (!s->no_car &&
-	    (b->car_tried[CARGET_CAR] >> source & 1) == 0));
+	*form = b->has_file && files ? CARGET_FILE : CARGET_CAR;
+	return s->at.kind != RPC_BLOCKS && (*form == CARGET_FILE || (files && !b->root_over) ||
+	    (!s->no_car && (b->car_tried[CARGET_CAR] >> source & 1) == 0));
 }
 
 /* The highest are asked first. */

@@ -1911,6 +1911,21 @@ for status_ in ("403 Forbidden", "404 Not Found", "405 Method Not Allowed"):
 
 
 @case
+def file_of_who_gives_no_cars(lab):
+    """As the first nar has shown, whose file is not there: of the next ones it still gives files."""
+    ts = [tree(300, 5, 40 + i) for i in range(2)]
+    ms = [Manifest(t) for t in ts]
+    for make in (Rpc, Gateway):
+        src = lab.add(make({**ts[0].blocks, **ts[1].blocks}, manifests=ms, files=True, export=lambda a, o: o.reply("403 x", b"no")))
+        give = src.file
+        src.file = lambda ask, out, text, *more: src.absent(out) if text == ms[0].file else give(ask, out, text, *more)
+        h = lab.fetch([lab.add(NarServer({}))], opts(src))
+        for i, (t, m) in enumerate(zip(ts, ms)):
+            same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), ident=i), t, missed=0)
+            assert (src.streams(), exports(src)) == (i + 1, 1), (i, src.streams(), exports(src))
+
+
+@case
 def file_redirected(lab):
     """Not followed; the CAR or blocks of the same source follow."""
     t = tree(120)
