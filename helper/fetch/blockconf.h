@@ -22,6 +22,7 @@ struct block_source {
 	char name[LIMIT_SOURCE + 1]; /* for people: kind and host, no secrets */
 	uint64_t dead_until;        /* ms: left alone until then; UINT64_MAX: it has lied, never again; 0: usable */
 	uint8_t reached;            /* it has answered something */
+	uint8_t told;               /* a daemon that has told its version */
 	uint8_t no_car, no_file;    /* it does not do CAR streams, or streams of files */
 	uint8_t no_probe;           /* a gateway that does not say what it has without looking for it */
 	uint8_t silent;             /* dead_until is there for its silence only: it is asked where there is no other way */

@@ -104,7 +104,10 @@ greeting_judge(struct greeting *g, const struct rpc_reply *r)
 	/* One that is busy or breaks off is there; what it is good for will show. */
 	source_replied(f, g->source, &j, r);
 	s->reached = j.verdict != RPC_UNREACHABLE;
-	s->no_file |= !rpc_streams_files(r);
+	if (j.verdict == RPC_BLOCK) {
+		s->told = 1;
+		s->no_file |= !rpc_streams_files(r);
+	}
 }
 
 static void
@@ -166,7 +169,7 @@ blockpool_greet(struct fetch *f)
 		const struct block_source *s = &f->blocks->sources[i];
 		struct greeting *g = p->greetings[i];
 
-		if (s->at.kind != RPC_IPFS || s->reached || !source_usable(f, i) ||
+		if (s->at.kind != RPC_IPFS || (s->reached && s->told) || !source_usable(f, i) ||
 		    (g != NULL && (g->state == NAMING || g->state == RUNNING)))
 			continue;
 		if (g == NULL && (g = calloc(1, sizeof *g)) != NULL &&

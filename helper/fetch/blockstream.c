@@ -104,7 +104,8 @@ static int
 next_form(const struct blocks *b, size_t source, enum carget_form *form)
 {
 	const struct block_source *s = &b->fetch->blocks->sources[source];
-	int files = !s->no_file && (b->car_tried[CARGET_FILE] >> source & 1) == 0;
+	/* A daemon that has not told what it is may be of those that do not stand it. */
+	int files = !s->no_file && (s->at.kind != RPC_IPFS || s->told) && (b->car_tried[CARGET_FILE] >> source & 1) == 0;
 
 	*form = b->has_file && files ? CARGET_FILE : CARGET_CAR;
 	return s->at.kind != RPC_BLOCKS && (*form == CARGET_FILE || (files && !b->root_over) ||

@@ -36,6 +36,7 @@ struct carget {
 	size_t skip;             /* bytes that libcurl gives again after a pause */
 	uint64_t useful, blocks, nodes, received, max_nodes;
 	unsigned spare;          /* blocks of no use in a row */
+	uint8_t last[ERIS_REF];  /* the block before */
 	uint32_t retry_ms;
 	size_t head_len;
 	uint8_t head[HEAD];
@@ -275,8 +276,11 @@ take(struct carget *c)
 		c->pending = 1;
 		return 0;
 	default:
-		spare(c);
+		/* One content may stand in the file many times, and is wanted once; how long the file is was said. */
+		if (c->form != CARGET_FILE || memcmp(c->last, b->hash, ERIS_REF) != 0)
+			spare(c);
 	}
+	memcpy(c->last, b->hash, ERIS_REF);
 	return 1;
 }
 

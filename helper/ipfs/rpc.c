@@ -2,6 +2,7 @@
  * Helper (ipfs): what is asked of daemons, gateways and block end-points, and what their answers mean. */
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "helper/eris/block.h"
 #include "helper/eris/urn.h"
@@ -177,7 +178,7 @@ host_of_gateway(struct rpc_request *r, const char *base)
 	char host[32];
 	size_t n;
 
-	if (strncmp(base, name, sizeof name - 1) != 0)
+	if (strncasecmp(base, name, sizeof name - 1) != 0)
 		return;
 	base += sizeof name - 1;
 	n = strcspn(base, "/");

@@ -1926,6 +1926,39 @@ def file_of_who_gives_no_cars(lab):
 
 
 @case
+def file_of_one_that_was_busy(lab):
+    """What a daemon is shows when it tells its version, not when it is too busy for that."""
+    ts = [tree(60, 5, 50 + i) for i in range(3)]
+    ms = [Manifest(t) for t in ts]
+    for say in (lambda o: o.reply("503 x", b""), lambda o: o.reset()):
+        asked = []
+
+        def first(a, o):
+            if "version" in a.path:
+                asked.append(1)
+                return say(o) if len(asked) == 1 else None
+            return None
+        src = lab.add(Rpc({r: b for t in ts for r, b in t.blocks.items()}, manifests=ms, files=True, first=first))
+        h = lab.fetch([lab.plain(ts[0])], opts(src), stall=2000)
+        for i, (t, m) in enumerate(zip(ts, ms)):
+            run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), ident=i)
+            assert i == 0 or run.end["status"] == DONE, run.end
+        assert src.streams() >= 1 and len(asked) == 2, (src.streams(), exports(src), asked)
+
+
+@case
+def file_of_many_zeros(lab):
+    """A block that stands there a thousand times is wanted once, and is no junk."""
+    t = Tree(tree(40).content + bytes(1500 * BLOCK) + tree(100, 6).content)
+    m = Manifest(t)
+    for make in (Rpc, Gateway):
+        src = lab.add(make(t.blocks, manifests=[m], files=True))
+        h = lab.fetch([lab.add(NarServer({}))], opts(src))
+        same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content)), t, missed=0)
+        assert (src.streams(), exports(src)) == (1, 0), (src.streams(), exports(src))
+
+
+@case
 def file_redirected(lab):
     """Not followed; the CAR or blocks of the same source follow."""
     t = tree(120)
