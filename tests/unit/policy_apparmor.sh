@@ -60,7 +60,7 @@ covered() { # RULE: narlock-broker has it, or a wider one
 	case $rule in
 	signal*) rule=signal, ;;
 	unix*) rule=unix, ;;
-	/var/guix/narlock/*) rule='/var/guix/narlock/** rwl,' ;;
+	/var/guix/narlock/*) rule='/var/guix/narlock/** rwlk,' ;;
 	@\{PROC\}/@\{pids\}/status*) rule='@{PROC}/@{pids}/{stat,status,uid_map,mountinfo} r,' ;;
 	/var/lib/narlock-fetch/*) return 0 ;; # of systemd's fetcher, which is in no other profile
 	*/libexec/narlock/*) rule=$(rights narlock-broker | grep -F '{,trace/}{fetch,resolve,unpack} mr,') ;;
