@@ -7,12 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "helper/cli/apparmor.h"
 
 static const char daemon_name[] = "guix-daemon";
+static const char no_new_privs[] = ", no_new_privs";
 
 /* The first line or word of /proc/PID/NAME; its length, 0 where there is nothing. */
 static size_t read_first(const char *pid, const char *name, char *text, size_t size)
@@ -45,15 +47,36 @@ static int is_daemon(const char *pid, uid_t uid)
 	return strcmp(base != NULL ? base + 1 : command, daemon_name) == 0;
 }
 
+/* Does PID have no_new_privs?  The kernel then lets it change to no other profile than one within its own. */
+static int has_no_new_privs(const char *pid)
+{
+	char text[4096], path[320];
+	const char *line;
+	ssize_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof path, "/proc/%s/status", pid);
+	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+		return 0;
+	n = read(fd, text, sizeof text - 1);
+	close(fd);
+	text[n < 0 ? 0 : n] = '\0';
+	line = strstr(text, "\nNoNewPrivs:\t");
+	return line != NULL && line[13] == '1';
+}
+
 int apparmor_of_daemon(uid_t uid, char *text, size_t size)
 {
 	DIR *d = opendir("/proc");
 	const struct dirent *entry;
 	int found = 0;
 
-	while (d != NULL && !found && (entry = readdir(d)) != NULL)
+	while (d != NULL && !found && (entry = readdir(d)) != NULL) {
 		found = entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && is_daemon(entry->d_name, uid) &&
 			read_first(entry->d_name, "attr/apparmor/current", text, size) > 0 && strcmp(text, "unconfined") != 0;
+		if (found && has_no_new_privs(entry->d_name) && strlen(text) + sizeof no_new_privs <= size)
+			memcpy(text + strlen(text), no_new_privs, sizeof no_new_privs);
+	}
 	if (d != NULL)
 		(void)closedir(d);
 	return found;
@@ -70,5 +93,7 @@ int apparmor_enter(const char *text)
 	n = snprintf(command, sizeof command, "changeprofile %.*s", (int)strcspn(text, " "), text);
 	done = write(fd, command, (size_t)n);
 	close(fd);
-	return done == n ? 0 : -1;
+	if (done != n)
+		return -1;
+	return strstr(text, no_new_privs) != NULL ? prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) : 0;
 }

@@ -133,8 +133,10 @@ static bool read_lines(int fd, struct report *r)
 
 static void cannot_run(const char *program, int error, struct report *r)
 {
-	report_say(r, FINDING_UNSAFE, "%s cannot be run: %s%s", program, strerror(error), error != EACCES ? ""
-	    : " (look at its mode, at mounts with noexec, and for DENIED in the kernel's log: AppArmor)");
+	report_say(r, FINDING_UNSAFE, "%s cannot be run: %s%s", program, strerror(error),
+	    error == EACCES ? " (look at its mode, at mounts with noexec, and for DENIED in the kernel's log: AppArmor)" :
+	    error == EPERM ? " (AppArmor lets a guix-daemon with no_new_privs, which NoNewPrivileges= and SystemCallFilter= in its "
+	    "unit set, run nothing under another profile: take them or AppArmorProfile= out)" : "");
 }
 
 static void judge_end(const char *program, int status, bool verdict, struct report *r)
