@@ -813,7 +813,7 @@ def restarted():
 
 def read_only():
     """A daemon that cannot write any more: the nar arrives, one message says why; later narlock-heal puts all back"""
-    p = published("tree")
+    p = published(LARGE)  # the daemon kills the agent at its end: there has to be time to hear what became of a put
     node = Node("kubo", "read-only")
     blocks = f"{node.dir}/blocks"
     try:
@@ -826,7 +826,7 @@ def read_only():
             subprocess.run(["mount", "--bind", blocks, blocks], check=True)
             try:
                 subprocess.run(["mount", "-o", "remount,bind,ro", blocks], check=True)
-                out, _ = fetched(server, "tree")
+                out, _ = fetched(server, LARGE)
                 said = [l for l in out.splitlines() if "put back" in l]
                 healing = run(HEAL, "--once", "--now", check=False).stdout
                 found = doctor_lines()
