@@ -16,19 +16,26 @@
 static const char daemon_name[] = "guix-daemon";
 static const char no_new_privs[] = ", no_new_privs";
 
-/* The first line or word of /proc/PID/NAME; its length, 0 where there is nothing. */
-static size_t read_first(const char *pid, const char *name, char *text, size_t size)
+/* The beginning of /proc/PID/NAME as text; empty where there is nothing. */
+static void read_text(const char *pid, const char *name, char *text, size_t size)
 {
 	char path[320];
 	ssize_t n;
 	int fd;
 
+	text[0] = '\0';
 	(void)snprintf(path, sizeof path, "/proc/%s/%s", pid, name);
 	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-		return 0;
+		return;
 	n = read(fd, text, size - 1);
 	close(fd);
 	text[n < 0 ? 0 : n] = '\0';
+}
+
+/* Its first line or word; the length of that, 0 where there is nothing. */
+static size_t read_first(const char *pid, const char *name, char *text, size_t size)
+{
+	read_text(pid, name, text, size);
 	text[strcspn(text, "\n")] = '\0';
 	return strlen(text);
 }
@@ -50,19 +57,10 @@ static int is_daemon(const char *pid, uid_t uid)
 /* Does PID have no_new_privs?  The kernel then lets it change to no other profile than one within its own. */
 static int has_no_new_privs(const char *pid)
 {
-	char text[4096], path[320];
-	const char *line;
-	ssize_t n;
-	int fd;
+	char text[4096];
 
-	(void)snprintf(path, sizeof path, "/proc/%s/status", pid);
-	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-		return 0;
-	n = read(fd, text, sizeof text - 1);
-	close(fd);
-	text[n < 0 ? 0 : n] = '\0';
-	line = strstr(text, "\nNoNewPrivs:\t");
-	return line != NULL && line[13] == '1';
+	read_text(pid, "status", text, sizeof text);
+	return strstr(text, "\nNoNewPrivs:\t1\n") != NULL;
 }
 
 int apparmor_of_daemon(uid_t uid, char *text, size_t size)

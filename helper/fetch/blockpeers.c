@@ -72,25 +72,27 @@ ask_locally(struct blocks *b, size_t source)
 	}
 }
 
-/* It is time to ask that one. */
-static int
-is_due(const struct blocks *b, size_t source)
+/* When that one is to be asked: milliseconds. */
+static uint64_t
+due_at(const struct blocks *b, size_t source)
 {
-	uint64_t now = b->fetch->now;
+	uint64_t until = b->fetch->blocks->sources[source].peers_until;
+	uint64_t quiet = b->insists ? 0 : b->progress + PEERS_QUIET_MS;
 
-	return now >= b->fetch->blocks->sources[source].peers_until &&
-	    (b->insists || now >= b->progress + PEERS_QUIET_MS);
+	return until > quiet ? until : quiet;
 }
 
 uint64_t
 blockpeers_deadline(const struct blocks *b)
 {
-	uint64_t quiet = b->progress + PEERS_QUIET_MS, due = UINT64_MAX;
+	uint64_t due = UINT64_MAX;
 
-	for (unsigned i = 0; i < b->norigins && b->fetch->now < quiet; i++)
-		if (b->origins[i].from == FROM_IPFS &&
-		    b->fetch->now >= b->fetch->blocks->sources[b->origins[i].at].peers_until)
-			due = quiet;
+	for (unsigned i = 0; i < b->norigins; i++) {
+		uint64_t at = b->origins[i].from == FROM_IPFS ? due_at(b, b->origins[i].at) : UINT64_MAX;
+
+		if (at > b->fetch->now && at < due)
+			due = at;
+	}
 	return due;
 }
 
@@ -102,7 +104,7 @@ blockpeers_pump(struct blocks *b)
 
 		if (b->origins[i].from != FROM_IPFS)
 			continue;
-		if (is_due(b, source) && blockpool_room(b->fetch) > 0)
+		if (b->fetch->now >= due_at(b, source) && blockpool_room(b->fetch) > 0)
 			ask(b, source);
 		if ((b->lonely >> source & 1) != 0)
 			ask_locally(b, source);

@@ -137,6 +137,16 @@ next_stream(const struct blocks *b, size_t *which, enum carget_form *form)
 	return 0;
 }
 
+static void
+leave_root(struct blocks *b)
+{
+	if (b->root == NULL)
+		return;
+	rootget_free(b->root);
+	b->root = NULL;
+	hold(b, 0);
+}
+
 /* The root of the manifest names the file.  1: it is not known yet whether it will come. */
 static int
 waits_for_root(struct blocks *b)
@@ -165,21 +175,9 @@ waits_for_root(struct blocks *b)
 		b->file_blocks = m.blocks;
 		memcpy(b->file, m.file, ERIS_REF);
 	}
-	rootget_free(b->root);
-	b->root = NULL;
+	leave_root(b);
 	b->root_over = 1;
 	return 0;
-}
-
-/* Nobody is left who could stream what it names. */
-static void
-leave_root(struct blocks *b)
-{
-	if (b->root == NULL)
-		return;
-	rootget_free(b->root);
-	b->root = NULL;
-	hold(b, 0);
 }
 
 static void
@@ -196,7 +194,7 @@ start_stream(struct blocks *b)
 	if ((b->car_tried[CARGET_FILE] | b->car_tried[CARGET_CAR]) != 0 && all > STREAM_ANEW)
 		b->car_over = 1;
 	if (b->car_over || next_stream(b, &b->car_source, &b->car_form) == 0) {
-		leave_root(b);
+		leave_root(b); /* nobody is left who could stream what it names */
 		return;
 	}
 	if (waits_for_root(b))
