@@ -132,7 +132,7 @@ look_for_hope(struct blocks *b)
 		b->progress = now;
 		return;
 	}
-	if (b->files_added && sched_stuck(b->sched, now, ref))
+	if (b->files_added && sched_stuck(b->sched, now, ref) && !blockstream_hopes(b))
 		hopeless(b);
 	if (b->state == BLOCKS_RUNS && now >= b->progress + stall_ms(b)) {
 		b->gave_up = b->insists;

@@ -233,6 +233,8 @@ void blockfiles_pump(struct blocks *b);
 
 /* blockstream_pump(b): begin it, take in what has come, end it. */
 void blockstream_pump(struct blocks *b);
+/* blockstream_hopes(b): whether it may still bring what nobody else has. */
+int blockstream_hopes(const struct blocks *b);
 /* blockstream_deadline(b): when (milliseconds) it wants to be called again at the latest. */
 uint64_t blockstream_deadline(const struct blocks *b);
 /* blockstream_free(b): end it. */

@@ -44,17 +44,18 @@ on_stream(void *owner, const uint8_t ref[ERIS_REF], int known, const uint8_t *da
 
 	if (b->fetch->blocks->sources[b->car_source].at.kind == RPC_GATEWAY)
 		o.from = FROM_GATEWAY;
-	if (b->state != BLOCKS_RUNS)
+	if (b->state != BLOCKS_RUNS && b->state != BLOCKS_STUCK)
 		return CARGET_SPARE;
 	blockwants_fill(b);
-	if (blockwants_find(b, ref) == NULL) {
+	if (b->state == BLOCKS_STUCK || blockwants_find(b, ref) == NULL) {
 		if (is_past(b, ref))
 			return CARGET_SPARE;
 		if (!b->car_full || memcmp(b->full_ref, ref, ERIS_REF) != 0) {
 			memcpy(b->full_ref, ref, ERIS_REF);
 			b->full_at = decode_position(b->decode);
 		}
-		b->car_full = !is_far_behind(b);
+		/* While another way is tried, what comes waits: it may be asked for once more (blocks_insist). */
+		b->car_full = b->state == BLOCKS_STUCK || !is_far_behind(b);
 		return b->car_full ? CARGET_FULL : CARGET_SPARE;
 	}
 	switch (blockwants_give_one(b, &o, ref, known, data, len)) {
@@ -300,13 +301,25 @@ blockstream_pump(struct blocks *b)
 	} while (b->car != NULL && !go_on(b));
 }
 
+int
+blockstream_hopes(const struct blocks *b)
+{
+	if (b->root != NULL)
+		return b->insists || b->fetch->now < b->root_since + STREAM_PATIENCE_MS;
+	/* One that waits while the reader waits, too, does not bring what is missing. */
+	return b->car != NULL && (b->car_holds || b->insists) && !(carget_waits(b->car) && is_starved(b));
+}
+
 uint64_t
 blockstream_deadline(const struct blocks *b)
 {
-	if (b->root != NULL && b->car_holds)
-		return b->root_since + ROOT_HOLD_MS;
-	if (b->root != NULL)
-		return rootget_deadline(b->root);
+	if (b->root != NULL) {
+		uint64_t due = rootget_deadline(b->root), hope = b->root_since + STREAM_PATIENCE_MS;
+
+		if (b->car_holds)
+			return b->root_since + ROOT_HOLD_MS;
+		return b->fetch->now < hope && hope < due ? hope : due;
+	}
 	return b->car != NULL && !carget_waits(b->car) ? b->car_looked + STREAM_LOOK_MS : UINT64_MAX;
 }
 
