@@ -97,7 +97,14 @@ class Building:
         page = f"/www/{self.item.page}"
         if not until(20, lambda: farm.server.seen[page]):
             raise Failed(f"the nar is not asked for: {self.output()}")
-        check(until(5, lambda: processes("unpack")), "no unpacker")
+        check(until(5, self.ready), "no unpacker, or one that is not sealed")
+
+    @staticmethod
+    def ready():
+        """The spare unpacker may be the last to seal itself: it has one filter more than the spawner then."""
+        each = [status(pid) for pid in processes("unpack")]
+        filters = lambda s: int(s["Seccomp_filters"]) if s else 0  # noqa: E731
+        return each and all(filters(s) > filters(s and status(s["PPid"])) for s in each)
 
     def hurry(self):
         """From now on the nar comes at once, to who asks anew."""
