@@ -288,7 +288,7 @@ bench:
 BENCH_codec := tests/bench/codec.c $(ERIS_CODEC) ipc/err.c ipc/text.c
 BENCH_getblocks := tests/bench/getblocks.c $(ERIS_CODEC) ipc/err.c ipc/text.c
 BENCH_delay := tests/bench/delay.c
-BENCH_index := tests/bench/index.c helper/publish/catalog.c helper/publish/keys.c helper/eris/urn.c helper/eris/base32.c ipc/err.c ipc/text.c
+BENCH_index := tests/bench/index.c $(wildcard helper/publish/catalog*.c) helper/publish/keys.c helper/eris/urn.c helper/eris/base32.c ipc/err.c ipc/text.c
 BENCH_FLAGS_codec := -Wl,--wrap=blake2b4
 BENCH_TOOLS := codec getblocks delay index
 .PHONY: bench-tools
