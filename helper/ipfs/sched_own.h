@@ -88,8 +88,8 @@ void schedtable_start(struct sched *s, uint64_t now, struct slot *b, unsigned so
     struct sched_ask *a);
 /* schedtable_lookup(s, id, b): the request with this id, and its slot; NULL if it is not known any more. */
 struct request *schedtable_lookup(struct sched *s, uint32_t id, struct slot **b);
-/* schedtable_land(s, r): the request is not in flight any more. */
-void schedtable_land(struct sched *s, struct request *r);
+/* schedtable_end(s, r): it is over, or its cancelling was told; its id is not known any more. */
+void schedtable_end(struct sched *s, struct request *r);
 /* schedtable_cancel(s, r), schedtable_cancel_all(s, source): of no use any more, as sched_cancel() will tell. */
 void schedtable_cancel(struct sched *s, struct request *r);
 void schedtable_cancel_all(struct sched *s, unsigned source);

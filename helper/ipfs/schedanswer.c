@@ -237,12 +237,7 @@ sched_answer(struct sched *s, uint64_t now, uint32_t id, enum sched_outcome outc
 	if (r == NULL)
 		return 0;
 	was = *r;
-	if (r->state == CANCELLED)
-		s->ncancelled--;
-	else
-		schedtable_land(s, r);
-	r->state = FREE;
-	r->generation++;
+	schedtable_end(s, r);
 	o = &s->sources[was.source];
 	if (outcome != SCHED_BLOCK) {
 		bad_answer(s, now, b, &was, outcome, retry_ms, why);

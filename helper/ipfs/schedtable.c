@@ -89,8 +89,9 @@ schedtable_waits(const struct slot *b)
 	return b->wanted && schedtable_flying(b) == 0 && (b->r[0].state == FREE || b->r[1].state == FREE);
 }
 
-void
-schedtable_land(struct sched *s, struct request *r)
+/* The request is not in flight any more. */
+static void
+land(struct sched *s, struct request *r)
 {
 	struct source *o = &s->sources[r->source];
 
@@ -103,9 +104,20 @@ schedtable_land(struct sched *s, struct request *r)
 void
 schedtable_cancel(struct sched *s, struct request *r)
 {
-	schedtable_land(s, r);
+	land(s, r);
 	r->state = CANCELLED;
 	s->ncancelled++;
+}
+
+void
+schedtable_end(struct sched *s, struct request *r)
+{
+	if (r->state == CANCELLED)
+		s->ncancelled--;
+	else
+		land(s, r);
+	r->state = FREE;
+	r->generation++;
 }
 
 void
@@ -129,9 +141,7 @@ sched_cancel(struct sched *s, uint32_t *id)
 			if (b->r[k].state != CANCELLED)
 				continue;
 			*id = (uint32_t)b->r[k].generation << 16 | i << 1 | k;
-			b->r[k].state = FREE;
-			b->r[k].generation++;
-			s->ncancelled--;
+			schedtable_end(s, &b->r[k]);
 			schedtable_release(s, b);
 			return 1;
 		}
