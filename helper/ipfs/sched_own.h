@@ -79,10 +79,18 @@ struct sched {
 struct slot *schedtable_find(struct sched *s, const uint8_t ref[ERIS_REF]);
 /* schedtable_release(s, b): give the slot back once nobody wants it and no request refers to it. */
 void schedtable_release(struct sched *s, struct slot *b);
+/* schedtable_flying(b): requests in flight.  Here, as it is asked of each slot each time. */
+static inline int
+schedtable_flying(const struct slot *b)
+{
+	return (b->r[0].state == FLYING) + (b->r[1].state == FLYING);
+}
 /* schedtable_waits(b): 1 if it is wanted, and nobody is asked for it. */
-int schedtable_waits(const struct slot *b);
-/* schedtable_flying(b): requests in flight. */
-int schedtable_flying(const struct slot *b);
+static inline int
+schedtable_waits(const struct slot *b)
+{
+	return b->wanted && schedtable_flying(b) == 0 && (b->r[0].state == FREE || b->r[1].state == FREE);
+}
 /* schedtable_start(s, now, b, source, hedge, probe, a): one more request for B; *A: what is to be sent. */
 void schedtable_start(struct sched *s, uint64_t now, struct slot *b, unsigned source, int hedge, int probe,
     struct sched_ask *a);

@@ -77,18 +77,6 @@ schedtable_release(struct sched *s, struct slot *b)
 
 /* --- Requests --------------------------------------------------------------------------------------- */
 
-int
-schedtable_flying(const struct slot *b)
-{
-	return (b->r[0].state == FLYING) + (b->r[1].state == FLYING);
-}
-
-int
-schedtable_waits(const struct slot *b)
-{
-	return b->wanted && schedtable_flying(b) == 0 && (b->r[0].state == FREE || b->r[1].state == FREE);
-}
-
 /* The request is not in flight any more. */
 static void
 land(struct sched *s, struct request *r)
