@@ -10,8 +10,10 @@ import os, shutil, signal, subprocess, sys, tempfile, time
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-import blocks, block_servers  # noqa: E402
-from blocks import Lab, Rpc, NarServer, BlockServer, DONE, opts, same, tree, until  # noqa: E402
+import block_servers, blocks_kit  # noqa: E402
+from block_servers import BlockServer, NarServer, Rpc  # noqa: E402
+from blocks_kit import Lab, opts, same, tree, until  # noqa: E402
+from fetch_wire import DONE  # noqa: E402
 
 WORDS = [w for w in sys.argv[1:] if not os.path.isdir(w)]
 PROGRAMS = os.path.abspath(([d for d in sys.argv[1:] if os.path.isdir(d)] + [HERE + "/../../build/bin"])[0])
@@ -299,7 +301,7 @@ def main():
     os.chmod(copies, 0o755)
     for name in ("fetch", "narlock-heal"):
         shutil.copy(os.path.join(PROGRAMS, name), copies)
-    PROGRAMS = blocks.PROGRAMS = copies
+    PROGRAMS = blocks_kit.PROGRAMS = copies
     failed = 0
     for f in CASES:
         if WORDS and not any(w in f.__name__ for w in WORDS):
