@@ -62,17 +62,20 @@ stuck(struct blocks *b, const char *why)
 	(void)err_set(&b->why, "%s", why);
 }
 
-/* Nothing can bring this block just now. */
+/* Nobody who was asked has this block just now. */
 static void
 hopeless(struct blocks *b)
 {
 	const char *why = "no source has all blocks";
 
+	if (b->again == 0 && blockstream_hopes(b))
+		return;
 	if (b->again == 0)
 		begin_again(b);
 	if (b->again == 1)
 		switch (again_pump(b->fetch, &why)) {
 		case AGAIN_NOTHING:
+			b->again_waits = 1;
 			return;
 		case AGAIN_RETRY:
 			sched_again(b->sched, b->fetch->now, STAGE_SEARCH);
@@ -81,6 +84,8 @@ hopeless(struct blocks *b)
 			again_end(b->fetch);
 			b->again = 2;
 		}
+	if (blockstream_hopes(b))
+		return;
 	/* Those who have not said no may have it by now. */
 	if (b->insists && blockpeers_any_alone(b))
 		why = "no source has all blocks, and the IPFS daemon knows no peers";
@@ -123,6 +128,7 @@ look_for_hope(struct blocks *b)
 	uint8_t ref[ERIS_REF];
 	uint64_t now = b->fetch->now;
 
+	b->again_waits = 0;
 	sched_totals(b->sched, &t);
 	/* While the reader is slow, and all that fits is here, nobody is to blame. */
 	if (t.wanted == 0)
@@ -132,7 +138,7 @@ look_for_hope(struct blocks *b)
 		b->progress = now;
 		return;
 	}
-	if (b->files_added && sched_stuck(b->sched, now, ref) && !blockstream_hopes(b))
+	if (b->files_added && sched_stuck(b->sched, now, ref))
 		hopeless(b);
 	if (b->state == BLOCKS_RUNS && now >= b->progress + stall_ms(b)) {
 		b->gave_up = b->insists;
@@ -260,7 +266,7 @@ blocks_deadline(const struct blocks *b)
 		earlier(&due, blocksources_patience(b));
 	if (blocksources_probes_end(b) > b->fetch->now)
 		earlier(&due, blocksources_probes_end(b));
-	if (b->again == 1)
+	if (b->again_waits)
 		earlier(&due, again_deadline(b->fetch));
 	earlier(&due, blockstream_deadline(b));
 	for (size_t i = 0; i < b->nfiles; i++)

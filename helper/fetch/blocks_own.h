@@ -125,10 +125,12 @@ struct blocks {
 	uint64_t car_since, car_looked, car_blocks; /* at the last look */
 	uint8_t full_ref[ERIS_REF];
 	uint64_t full_at;
+	uint64_t stream_at;       /* offset of the last leaf in the content that it has brought */
 	uint8_t recent[RECENT][RECENT_KEPT][ERIS_REF], recent_at[RECENT];
 
 	struct doubt doubts[DOUBTS];
 	uint8_t again;            /* 0: not yet; 1: under way; 2: over */
+	uint8_t again_waits;      /* it is what is waited for just now */
 	uint8_t insists, patient; /* there is no other way; they have all the time that is configured */
 	uint32_t lonely;          /* bit: that source of the configuration has said just now that it knows no peers */
 	uint8_t gave_up;          /* nothing came although it was insisted on */
@@ -233,7 +235,7 @@ void blockfiles_pump(struct blocks *b);
 
 /* blockstream_pump(b): begin it, take in what has come, end it. */
 void blockstream_pump(struct blocks *b);
-/* blockstream_hopes(b): whether it may still bring what nobody else has. */
+/* blockstream_hopes(b): whether it may still bring, in a moment, what nobody else has. */
 int blockstream_hopes(const struct blocks *b);
 /* blockstream_deadline(b): when (milliseconds) it wants to be called again at the latest. */
 uint64_t blockstream_deadline(const struct blocks *b);

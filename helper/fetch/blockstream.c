@@ -41,13 +41,16 @@ on_stream(void *owner, const uint8_t ref[ERIS_REF], int known, const uint8_t *da
 {
 	struct blocks *b = owner;
 	struct origin o = { .from = FROM_IPFS, .at = b->car_source };
+	const struct want *w;
+	uint64_t leaf_at;
 
 	if (b->fetch->blocks->sources[b->car_source].at.kind == RPC_GATEWAY)
 		o.from = FROM_GATEWAY;
 	if (b->state != BLOCKS_RUNS && b->state != BLOCKS_STUCK)
 		return CARGET_SPARE;
 	blockwants_fill(b);
-	if (b->state == BLOCKS_STUCK || blockwants_find(b, ref) == NULL) {
+	w = blockwants_find(b, ref);
+	if (b->state == BLOCKS_STUCK || w == NULL) {
 		if (is_past(b, ref))
 			return CARGET_SPARE;
 		if (!b->car_full || memcmp(b->full_ref, ref, ERIS_REF) != 0) {
@@ -58,9 +61,12 @@ on_stream(void *owner, const uint8_t ref[ERIS_REF], int known, const uint8_t *da
 		b->car_full = b->state == BLOCKS_STUCK || !is_far_behind(b);
 		return b->car_full ? CARGET_FULL : CARGET_SPARE;
 	}
+	leaf_at = w->level == 0 ? w->offset : 0;
 	switch (blockwants_give_one(b, &o, ref, known, data, len)) {
 	case DECODE_TAKEN:
 		b->streamed++;
+		if (leaf_at > b->stream_at)
+			b->stream_at = leaf_at;
 		(void)sched_arrived(b->sched, b->fetch->now, ref);
 		return CARGET_USED;
 	case DECODE_WRONG:
@@ -212,6 +218,7 @@ start_stream(struct blocks *b)
 	b->car_since = b->car_looked = f->now;
 	b->car_blocks = 0;
 	b->car_full = 0;
+	b->stream_at = 0;
 	hold(b, 1);
 }
 
@@ -301,24 +308,38 @@ blockstream_pump(struct blocks *b)
 	} while (b->car != NULL && !go_on(b));
 }
 
+/* It will not bring what everything waits for: it has brought later leaves than that, or there is no room for them. */
+static int
+is_ahead(const struct blocks *b)
+{
+	return carget_waits(b->car) || (b->stream_at > decode_position(b->decode) && is_starved(b));
+}
+
 int
 blockstream_hopes(const struct blocks *b)
 {
-	if (b->root != NULL)
-		return b->insists || b->fetch->now < b->root_since + STREAM_PATIENCE_MS;
-	/* One that waits while the reader waits, too, does not bring what is missing. */
-	return b->car != NULL && (b->car_holds || b->insists) && !(carget_waits(b->car) && is_starved(b));
+	uint64_t since = b->progress;
+
+	if (b->car == NULL)
+		return b->root != NULL && b->insists && b->fetch->now < since + STREAM_PATIENCE_MS;
+	if (is_ahead(b) || (!b->car_holds && !b->insists)) /* a slow one is waited for where there is no other way */
+		return 0;
+	if (carget_blocks(b->car) > 0)
+		since = carget_useful(b->car);
+	else if (b->car_since > since)
+		since = b->car_since;
+	return b->fetch->now < since + STREAM_PATIENCE_MS;
 }
 
 uint64_t
 blockstream_deadline(const struct blocks *b)
 {
 	if (b->root != NULL) {
-		uint64_t due = rootget_deadline(b->root), hope = b->root_since + STREAM_PATIENCE_MS;
+		uint64_t due = rootget_deadline(b->root), hope = b->progress + STREAM_PATIENCE_MS;
 
 		if (b->car_holds)
 			return b->root_since + ROOT_HOLD_MS;
-		return b->fetch->now < hope && hope < due ? hope : due;
+		return b->insists && b->fetch->now < hope && hope < due ? hope : due;
 	}
 	return b->car != NULL && !carget_waits(b->car) ? b->car_looked + STREAM_LOOK_MS : UINT64_MAX;
 }

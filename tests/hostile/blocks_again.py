@@ -2,8 +2,8 @@
 """Tests (blocks.py): publish-again: who is asked for it, how often, and how long it is waited for."""
 import threading
 from fetch_wire import DONE, EXHAUSTED, NFAILED
-from block_servers import bad_endless, bad_header_bomb, NarServer, Rpc
-from blocks_kit import arrives, case, CASES, opts, same, tree
+from block_servers import bad_endless, bad_header_bomb, Gateway, NarServer, Rpc
+from blocks_kit import arrives, case, CASES, cpu, opts, same, tree
 
 
 def again(lab, answer, kinds=(0,), lacks=None, ranges=None, **more):
@@ -154,3 +154,20 @@ again_bad("hangs", lambda a, o, f: o.hang())
 again_bad("endless", lambda a, o, f: bad_endless(a, o, None))
 again_bad("header_bomb", lambda a, o, f: bad_header_bomb(a, o, None))
 again_bad("huge_retry_after", lambda a, o, f: o.reply("429 x", b"", "Retry-After: 99999999"))
+
+
+@case
+def again_while_requests_search(lab):
+    """What was published again is asked for, and not answered: the time of publish-again has passed meanwhile, and nothing is
+    to be done."""
+    t, asked = tree(10), [0]
+
+    def behave(ask, out, block):
+        asked[0] += 1
+        return None if asked[0] == 1 else out.hang()
+    nar = lab.add(NarServer({}, again=lambda a, o: o.reply("202 Accepted", b"")))
+    h = lab.fetch([nar], opts(lab.add(Gateway({}, behave=behave))))
+    run = h.nar2([lab.cand(t)], len(t.content))
+    used = cpu(h)
+    assert run.end["status"] == EXHAUSTED and nar.posts() and asked[0] > 1, (run.end, asked)
+    assert used < run.seconds / 10, "%.2f s of processor time in %.1f s" % (used, run.seconds)

@@ -134,7 +134,8 @@ def alone_car_of_small_blocks(lab):
 
 @case
 def alone_car_after_a_late_root(lab):
-    """What names the file comes after all blocks that were asked for have been denied: the stream may still bring them."""
+    """What names the file comes after all blocks that were asked for have been denied, and no server has the nar: the stream
+    may still bring it."""
     t = tree(120)
     m = Manifest(t)
 
@@ -142,10 +143,9 @@ def alone_car_after_a_late_root(lab):
         known = uncid(ask.arg("arg") or "")
         if known is not None and known[0] != RAW:
             time.sleep(0.25)
-    src, nar = lab.add(Rpc(t.blocks, manifests=[m], get=False, first=late)), lab.add(NarServer({}))
-    h = lab.fetch([nar], opts(src))
+    src = lab.add(Rpc(t.blocks, manifests=[m], get=False, first=late))
+    h = lab.fetch([lab.add(NarServer({}))], opts(src))
     same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content)), t, repaired=0)
-    assert not nar.requests, "%d requests for a nar that the stream has" % len(nar.requests)
 
 
 @case
@@ -172,6 +172,43 @@ def alone_car_goes_on(lab):
     h = lab.fetch([nar], opts(src))
     same(h.nar2([lab.cand(t, manifest=m.cid)], len(t.content)), t, repaired=0)
     assert asked.is_set() and src.count("dag/export") == 1, src.count("dag/export")
+
+
+def hopeless(lab, most, seconds, pace=None, lacks=(), **kw):
+    """Every block is denied, no server has the nar, and the CAR is of no use: that takes no longer than without it."""
+    t = tree(300)
+    m = Manifest(t)
+
+    def export(ask, out):
+        if pace is None:
+            return out.hang()
+
+        def slowly():
+            for piece in [car_header(m.root)] + list(m.sections(t.without([t.leaves[i] for i in lacks]))):
+                yield piece
+                out.wait(pace)
+        return out.chunks(slowly())
+    for others in (0, 1):
+        h = lab.fetch([lab.add(NarServer({}))], opts(lab.add(Rpc({}, manifests=[m], get=False, export=export, **kw)),
+                                                     publish_again="no"), stall=seconds * 1000)
+        run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), timeout=20, others=others)
+        assert run.end["status"] == EXHAUSTED and run.seconds < most, (others, run.end, run.seconds)
+
+
+@case
+def alone_car_silent(lab):
+    hopeless(lab, 4, 5)
+
+
+@case
+def alone_car_and_file_silent(lab):
+    hopeless(lab, 4, 5, files=lambda a, o: o.hang())
+
+
+@case
+def alone_car_drips_without_the_second_leaf(lab):
+    """All that it brings is wanted, and nothing of it helps."""
+    hopeless(lab, 4, 1, pace=0.3, lacks=[1])
 
 
 @case

@@ -202,6 +202,12 @@ def settled(*servers):
     return n
 
 
+def cpu(h):
+    """Seconds of processor time that the fetcher has used."""
+    with open("/proc/%d/stat" % h.pid) as f:
+        return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def arrives(h, cands, tree, ident=7, **kw):
     """As the broker does it: what was begun by its blocks and fails is ordered again without them."""
     run = h.nar2(cands, len(tree.content), ident, **kw)

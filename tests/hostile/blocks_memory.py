@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tests (blocks.py): the fetcher's memory stays below its limit, whatever comes at once and however slowly it is read."""
-import os, threading, time
+import threading, time
 from block_servers import BlockServer, car_header, Gateway, Manifest, NarServer, Rpc
-from blocks_kit import arrives, case, CASES, exports, opts, RSS, same, tree
+from blocks_kit import arrives, case, CASES, cpu, exports, opts, RSS, same, tree
 
 
 class Barrier:
@@ -85,8 +85,7 @@ def memory_file_waits(lab):
         run = h.nar2([lab.cand(t, manifest=m.cid)], len(t.content), slow=1.5)
         same(run, t, missed=0)
         assert rpc.streams() == 1 and exports(rpc) == 0 and run.seconds < 6, (run.seconds, rpc.streams(), exports(rpc))
-        with open("/proc/%d/stat" % h.pid) as f:
-            used = sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+        used = cpu(h)
         assert used < 1, "%.2f s of the processor while it waited" % used
         lab.note += "RssAnon %d KiB, %d requests for blocks, %.2f s; " % (lab.peak, len(rpc.asked()), used)
 
