@@ -315,6 +315,7 @@ def missing(node, item):
 
 def push():
     """narlock-publish push: all blocks are in B, one pin; A gets them from there, the client from A"""
+    empty_both()
     with Publisher() as p:
         item = Item(p, "tree")
         start = time.monotonic()

@@ -348,17 +348,19 @@ def lines_that_make_no_sense():
 
 
 def main():
-    bad = 0
+    good = bad = 0
     for c in CASES:
         name = c.__name__
         if WORDS and not any(w in name for w in WORDS):
             continue
         try:
             c()
+            good += 1
             print("ok", name, flush=True)
         except Exception as e:  # noqa: BLE001: every failure is a line
             bad += 1
             print("not ok %s: %s: %s" % (name, type(e).__name__, e), flush=True)
+    print("%d passed, %d failed, 0 skipped" % (good, bad))
     return 1 if bad else 0
 
 

@@ -302,15 +302,17 @@ def main():
     for name in ("fetch", "narlock-heal"):
         shutil.copy(os.path.join(PROGRAMS, name), copies)
     PROGRAMS = blocks_kit.PROGRAMS = copies
-    failed = 0
+    passed = failed = 0
     for f in CASES:
         if WORDS and not any(w in f.__name__ for w in WORDS):
             continue
         line = one(f)
         failed += line.startswith("not ok")
+        passed += line.startswith("ok")
         print(line)
         sys.stdout.flush()
     shutil.rmtree(copies, ignore_errors=True)
+    print("%d passed, %d failed, 0 skipped" % (passed, failed))
     return 1 if failed else 0
 
 

@@ -1674,7 +1674,7 @@ def soak(top, cache):
 
 
 def main():
-    failed = 0
+    passed = failed = skipped = 0
     for f in CASES:
         name = f.__name__
         if WORDS and not any(w in name for w in WORDS):
@@ -1687,8 +1687,10 @@ def main():
             if server is not None:
                 assert server.get("/metrics")[0] == 200
                 server.end()
+            passed += 1
             print("ok", name, flush=True)
         except Skip as e:
+            skipped += 1
             print(f"SKIP {name}: {e}", flush=True)
         except BaseException as e:
             failed += 1
@@ -1703,6 +1705,7 @@ def main():
             for p in Leftovers.of(top):
                 os.kill(p, signal.SIGKILL)
             shutil.rmtree(top, ignore_errors=True)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
     return failed != 0
 
 
