@@ -284,15 +284,6 @@ take(struct carget *c)
 	return 1;
 }
 
-static void
-keep_head(struct carget *c, const char *data, size_t n)
-{
-	size_t take_n = HEAD - c->head_len < n ? HEAD - c->head_len : n;
-
-	memcpy(c->head + c->head_len, data, take_n);
-	c->head_len += take_n;
-}
-
 /* As car_feed(). */
 static int
 feed(struct carget *c, const uint8_t **at, size_t *left, struct err *e)
@@ -317,7 +308,7 @@ on_body(void *owner, const char *data, size_t n)
 
 	c->skip -= seen;
 	if (c->received < HEAD)
-		keep_head(c, data + seen, left);
+		transfer_keep(c->head, HEAD, &c->head_len, data + seen, left);
 	if (c->transfer.answer.status != 200)
 		return transfer_ignore(&c->transfer, n);
 	while (c->state == CARGET_RUNS) {

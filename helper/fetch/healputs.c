@@ -51,10 +51,8 @@ static size_t
 on_body(void *owner, const char *data, size_t n)
 {
 	struct flight *l = owner;
-	size_t room = sizeof l->answer - l->len, take = n < room ? n : room;
 
-	memcpy(l->answer + l->len, data, take);
-	l->len += take;
+	transfer_keep(l->answer, sizeof l->answer, &l->len, data, n);
 	l->total += n;
 	return l->total <= LIMIT_IGNORED_BODY ? n : 0;
 }

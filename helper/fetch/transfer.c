@@ -454,6 +454,15 @@ transfer_start(struct transfer *t, struct curl_slist *headers, struct err *e)
 
 /* --- Answers ----------------------------------------------------------------------------------------- */
 
+void
+transfer_keep(void *to, size_t size, size_t *len, const char *data, size_t n)
+{
+	size_t take = n < size - *len ? n : size - *len;
+
+	memcpy((uint8_t *)to + *len, data, take);
+	*len += take;
+}
+
 size_t
 transfer_ignore(struct transfer *t, size_t n)
 {

@@ -78,6 +78,10 @@ int transfer_header(struct curl_slist **list, const char *line);
 /* transfer_stop(t): end it without a call of done(). */
 void transfer_stop(struct transfer *t);
 
+/* transfer_keep(to, size, len, data, n): put N more bytes of an answer behind the *LEN that are in TO, as far as SIZE
+ * allows; *LEN grows. */
+void transfer_keep(void *to, size_t size, size_t *len, const char *data, size_t n);
+
 /* transfer_ignore(t, n): N more bytes of an error page.  Returns N, or 0 when it is too long to wait for. */
 size_t transfer_ignore(struct transfer *t, size_t n);
 

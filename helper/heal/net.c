@@ -130,10 +130,8 @@ static size_t
 on_body(void *owner, const char *data, size_t n)
 {
 	struct slot *s = owner;
-	size_t room = sizeof s->body - s->len, take = n < room ? n : room;
 
-	memcpy(s->body + s->len, data, take);
-	s->len += take;
+	transfer_keep(s->body, sizeof s->body, &s->len, data, n);
 	s->total += n;
 	return s->total <= LIMIT_IGNORED_BODY + ERIS_LARGE ? n : 0;
 }

@@ -4,7 +4,7 @@ import os, random, socket, threading, time
 from fetch_wire import EXHAUSTED
 from fetch_servers import make_certificate, tls_context
 from block_servers import BLOCK, BlockServer, car_header, Gateway, Manifest, NarServer, RAW, Rpc, Tree, uncid
-from blocks_kit import arrives, case, CASES, data, opts, same, Skip, SMALL, tree
+from blocks_kit import after, arrives, case, CASES, data, opts, same, Skip, SMALL, tree
 
 
 def alone(name, make):
@@ -315,12 +315,8 @@ def first_capability_is_of_no_use(lab):
 @case
 def whole_file_goes_on_behind_blocks(lab):
     """The daemon dies in the middle and the server knows no Range: what was written stays, nothing is doubled."""
-    t, n = tree(200), [0]
-
-    def behave(ask, out, block):
-        n[0] += 1
-        return out.reset() if n[0] > 100 else None
-    rpc, nar = lab.add(Rpc(t.blocks, behave=behave)), lab.plain(t, ranges=False)
+    t = tree(200)
+    rpc, nar = lab.add(Rpc(t.blocks, behave=after(100, lambda out: out.reset()))), lab.plain(t, ranges=False)
     h = lab.fetch([nar], opts(rpc, seed="none", publish_again="no", block_timeout="1"))
     run = h.nar2([lab.cand(t)], len(t.content))
     same(run, t)

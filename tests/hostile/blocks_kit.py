@@ -202,6 +202,16 @@ def settled(*servers):
     return n
 
 
+def after(count, how):
+    """A source's behave: HOW(out) to whoever asks for a block after the first COUNT."""
+    n = [0]
+
+    def behave(ask, out, block):
+        n[0] += 1
+        return how(out) if n[0] > count else None
+    return behave
+
+
 def cpu(h):
     """Seconds of processor time that the fetcher has used."""
     with open("/proc/%d/stat" % h.pid) as f:

@@ -2,8 +2,9 @@
 """Tests (blocks.py): sources that are slow, hang, break or are gone; orders that end early."""
 import random, select, socket, threading, time
 from fetch_wire import CANCELLED, DONE, EXHAUSTED, FOUND, hash_part, NFAILED
+from fetch_servers import full_backlog
 from block_servers import BLOCK, BlockServer, Gateway, Index, NarServer, Rpc, Silent
-from blocks_kit import case, CASES, opts, same, SMALL, tree
+from blocks_kit import after, case, CASES, opts, same, SMALL, tree
 
 
 # --- slow, hanging, dead ----------------------------------------------------------------------------------
@@ -24,12 +25,8 @@ def slow_block(lab):
 @case
 def hangs_in_the_middle_of_the_nar(lab):
     """The daemon is stopped (SIGSTOP) after 60 blocks."""
-    t, n = tree(200), [0]
-
-    def behave(ask, out, block):
-        n[0] += 1
-        return out.hang() if n[0] > 60 else None
-    rpc, nar = lab.add(Rpc(t.blocks, behave=behave)), lab.plain(t)
+    t = tree(200)
+    rpc, nar = lab.add(Rpc(t.blocks, behave=after(60, lambda out: out.hang()))), lab.plain(t)
     h = lab.fetch([nar], opts(rpc, block_timeout="1", seed="none"))
     run = h.nar2([lab.cand(t)], len(t.content))
     same(run, t)
@@ -162,12 +159,8 @@ def where_from_does_not_flicker(lab):
 @case
 def resets_in_the_middle(lab):
     """A daemon that breaks every connection is found out in less than the stall time."""
-    t, n = tree(200), [0]
-
-    def behave(ask, out, block):
-        n[0] += 1
-        return out.reset() if n[0] > 100 else None
-    rpc, nar = lab.add(Rpc(t.blocks, behave=behave)), lab.plain(t, ranges=False)
+    t = tree(200)
+    rpc, nar = lab.add(Rpc(t.blocks, behave=after(100, lambda out: out.reset()))), lab.plain(t, ranges=False)
     h = lab.fetch([nar], opts(rpc, seed="none", publish_again="no"))
     run = h.nar2([lab.cand(t)], len(t.content))
     same(run, t)
@@ -208,15 +201,7 @@ def dead_daemon(lab):
 @case
 def unreachable_daemon(lab):
     """A listener whose backlog is full answers no connect."""
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.listen(0)
-    fill = []
-    for _ in range(4):
-        c = socket.socket()
-        c.setblocking(False)
-        c.connect_ex(sock.getsockname())
-        fill.append(c)
+    sock, fill = full_backlog()
     h = lab.fetch([lab.plain(SMALL)], [("ipfs", "http://127.0.0.1:%d" % sock.getsockname()[1]), ("block-timeout", "1")],
                   connect=1000)
     run = h.nar2([lab.cand(SMALL)], len(SMALL.content))

@@ -355,15 +355,7 @@ def lookup_many_to_dead_host(lab):
 @case
 def lookup_slow_connect(lab):
     """A listener whose backlog is full answers no connect."""
-    s = socket.socket()
-    s.bind(("127.0.0.1", 0))
-    s.listen(0)
-    fill = []
-    for _ in range(4):
-        c = socket.socket()
-        c.setblocking(False)
-        c.connect_ex(s.getsockname())
-        fill.append(c)
+    s, fill = full_backlog()
     time.sleep(0.1)
     h = lab.fetch()
     h.ready(["http://127.0.0.1:%d" % s.getsockname()[1]], connect=500)

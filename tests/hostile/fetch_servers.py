@@ -117,6 +117,20 @@ def dead_port():
     return port
 
 
+def full_backlog():
+    """A listener whose backlog is full, so that it answers no connect, and what fills it: to be kept as long."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    fill = []
+    for _ in range(4):
+        c = socket.socket()
+        c.setblocking(False)
+        c.connect_ex(listener.getsockname())
+        fill.append(c)
+    return listener, fill
+
+
 def make_certificate(directory, name="localhost", ip="127.0.0.1"):
     """A self-signed certificate (which is its own CA) and its key; None without the openssl program."""
     if not shutil.which("openssl"):
